@@ -1,0 +1,1 @@
+"""Lifecycle events, one module a service: past tense, frozen, versioned."""

@@ -1,0 +1,64 @@
+"""What the deployer says: the rollout decides, the scorers say where each switch took hold."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.events.base import Event
+from schemas.events.parts import Release
+from schemas.specs import StreamSpec
+
+
+class RolloutChanged(Event, event="rollout.changed", key="model"):
+    """The whole truth about who serves a model from this revision on; readers take the highest revision."""
+
+    model: str
+    stream_spec: StreamSpec
+    revision: int = Field(ge=1)
+    phase: Literal["serving", "shadow", "canary"]
+    champion: Release
+    challenger: Release | None
+    share: float = Field(ge=0, le=1)
+    salt: str
+    step: int = Field(ge=0)
+    frozen: bool = False
+    reason: str
+
+
+class RolloutSwitched(Event, event="rollout.switched", key="model"):
+    """From this input offset on the partition is served under this revision; written in the scorers' transaction."""
+
+    model: str
+    stream: str
+    partition: int = Field(ge=0)
+    offset: int = Field(ge=0)
+    revision: int = Field(ge=1)
+
+
+class RolloutEnded(Event, event="rollout.ended", key="model"):
+    """A challenger's rollout is over."""
+
+    model: str
+    revision: int = Field(ge=1)
+    version: int = Field(ge=1)
+    outcome: Literal["promoted", "rolled_back", "replaced"]
+    reason: str
+
+
+class PredictionsWithdrawn(Event, event="predictions.withdrawn", key="model"):
+    """The blast radius of a version that was rolled back: what it served, to be taken as withdrawn."""
+
+    model: str
+    version: int = Field(ge=1)
+    from_revision: int = Field(ge=1)
+    until_revision: int = Field(ge=1)
+    cause: str
+
+
+class LoadFailed(Event, event="load.failed", key="model"):
+    """A scorer could not load or verify a version; the old one goes on."""
+
+    model: str
+    version: int = Field(ge=1)
+    revision: int = Field(ge=1)
+    explanation: str

@@ -1,0 +1,135 @@
+"""What the monitor says. It alone decides by time, so its events carry the cut they mean."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.events.base import Event
+from schemas.events.parts import Cut, Offsets, Span, Time
+from schemas.specs import ModelSpec, Part, StreamSpec
+
+Reason = Literal["first", "drift", "decay", "schedule", "person"]
+
+
+class TrainingRequested(Event, event="training.requested", key="model"):
+    """Train this model on this cut. The run's id names the lifecycle."""
+
+    model: str
+    run_id: str
+    reason: Reason
+    explanation: str
+    spec: ModelSpec
+    stream_spec: StreamSpec
+    cut: Cut
+    quarantined: tuple[Span, ...] = ()
+
+
+class FeatureDrift(Part):
+    """How far one feature (or `score`) of a window lies from the version's reference."""
+
+    feature: str
+    statistic: Literal["ks", "psi", "chi_square"]
+    value: float
+    threshold: float
+    drifted: bool
+
+
+class Quality(Part):
+    """Realised quality over the matured, labelled predictions of one version and arm."""
+
+    labelled: int = Field(ge=0)
+    metrics: dict[str, float] = {}
+
+
+class WindowMeasured(Event, event="window.measured", key="model"):
+    """A closed window of served predictions; recomputed from the log at its vectors, the numbers are equal."""
+
+    model: str
+    version: int
+    window: int = Field(ge=0)
+    predictions_from: Offsets
+    predictions_to: Offsets
+    data_to: Offsets
+    labels_to: Offsets
+    time_min: Time
+    time_max: Time
+    predictions: int = Field(ge=0)
+    verdict: Literal["measured", "insufficient_data"]
+    drift: tuple[FeatureDrift, ...] = ()
+    quality: Quality
+    joined: int = Field(ge=0)
+    pending: int = Field(ge=0)
+    expired: int = Field(ge=0)
+    sampled_out: int = Field(default=0, ge=0)
+
+
+class Pairs(Part):
+    """Paired losses of events that both arms scored and whose labels matured: challenger minus champion."""
+
+    n: int = Field(ge=0)
+    total: float
+    total_squares: float
+
+
+class ArmMeasured(Part):
+    """One arm of a rollout, over all events it scored and those matured."""
+
+    scored: int = Field(ge=0)
+    labelled: int = Field(ge=0)
+    metrics: dict[str, float] = {}
+
+
+class RolloutMeasured(Event, event="rollout.measured", key="model"):
+    """The evidence about a challenger so far: cumulative over its rollout, and of the current revision alone."""
+
+    model: str
+    revision: int
+    champion: int
+    challenger: int
+    measured_at: Time
+    pairs: Pairs
+    pairs_of_revision: Pairs
+    paired_scores: int = Field(ge=0)
+    arms: dict[Literal["champion", "challenger"], ArmMeasured]
+
+
+class AlertRaisedV1(Event, event="alert.raised", version=(1, 0), key="model"):
+    """The first form of an alert: one feature. Read for ever, upcast to v2."""
+
+    model: str
+    alert: str
+    kind: Literal["drift", "decay", "data_fault", "operations"]
+    severity: Literal["warning", "critical"]
+    feature: str
+    explanation: str
+    raised_at: Time
+
+
+class AlertRaised(Event, event="alert.raised", version=(2, 0), key="model"):
+    """Something needs attention; names every feature that drifted, strongest first."""
+
+    model: str
+    alert: str
+    kind: Literal["drift", "decay", "data_fault", "operations"]
+    severity: Literal["warning", "critical"]
+    features: tuple[str, ...]
+    explanation: str
+    raised_at: Time
+    version: int | None = None
+    window: int | None = None
+
+
+class AlertResolved(Event, event="alert.resolved", key="model"):
+    model: str
+    alert: str
+    explanation: str
+    resolved_at: Time
+
+
+class DataQuarantined(Event, event="data.quarantined", key="stream"):
+    """A stretch of data that is broken rather than drifted; training leaves it out."""
+
+    stream: str
+    span: Span
+    features: tuple[str, ...]
+    explanation: str

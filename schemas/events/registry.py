@@ -1,0 +1,88 @@
+"""What the registry says: the declarations, the versions, and what people ordered."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.events.base import Event
+from schemas.events.parts import Gate, Release, Time
+from schemas.specs import ModelSpec, StreamSpec
+
+
+class StreamApplied(Event, event="stream.applied", key="stream"):
+    """A stream is declared, or changed compatibly; its topics exist."""
+
+    stream: str
+    revision: int = Field(ge=1)
+    spec: StreamSpec
+    actor: str
+    reason: str
+
+
+class ModelApplied(Event, event="model.applied", key="model"):
+    """A model is declared or changed; carries its stream, so that no reader waits for another topic."""
+
+    model: str
+    revision: int = Field(ge=1)
+    spec: ModelSpec
+    stream_spec: StreamSpec
+    actor: str
+    reason: str
+
+
+class ModelRegistered(Event, event="model.registered", key="model"):
+    """A validated candidate has its number. With approval `none` it may be rolled out at once."""
+
+    model: str
+    version: int = Field(ge=1)
+    release: Release
+    gates: tuple[Gate, ...]
+    approval: Literal["none", "required", "four_eyes"]
+
+
+class ApprovalRequested(Event, event="approval.requested", key="model"):
+    model: str
+    version: int = Field(ge=1)
+    approval: Literal["required", "four_eyes"]
+    expires_at: Time
+
+
+class ModelApproved(Event, event="model.approved", key="model"):
+    """Everyone needed said yes; the release may be rolled out."""
+
+    model: str
+    version: int = Field(ge=1)
+    release: Release
+    actors: tuple[str, ...]
+    reason: str
+
+
+class ModelRefused(Event, event="model.refused", key="model"):
+    model: str
+    version: int = Field(ge=1)
+    actor: str
+    reason: str
+
+
+class ModelRetired(Event, event="model.retired", key="model"):
+    model: str
+    version: int = Field(ge=1)
+    actor: str
+    reason: str
+
+
+class RolloutOrdered(Event, event="rollout.ordered", key="model"):
+    """A person's word to the deployer. `rollback` ends a running rollout, or restores the champion before."""
+
+    model: str
+    order: Literal["rollback", "freeze", "unfreeze", "promote"]
+    actor: str
+    reason: str
+
+
+class TrainingOrdered(Event, event="training.ordered", key="model"):
+    """A person's word to the monitor: request a run now."""
+
+    model: str
+    actor: str
+    reason: str

@@ -1,0 +1,25 @@
+"""What the validator says."""
+
+from schemas.events.base import Event
+from schemas.events.parts import Artifact, Candidate, Gate
+
+
+class ModelValidated(Event, event="model.validated", key="model"):
+    """Every gate that was asked for passed."""
+
+    model: str
+    run_id: str
+    candidate: Candidate
+    gates: tuple[Gate, ...]
+    report: Artifact
+
+
+class ModelRejected(Event, event="model.rejected", key="model"):
+    """At least one gate failed; the reasons say which and why."""
+
+    model: str
+    run_id: str
+    candidate: Candidate
+    gates: tuple[Gate, ...]
+    report: Artifact | None
+    explanation: str
