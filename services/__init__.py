@@ -1,0 +1,1 @@
+"""Six services, the same rooms in each; they never import each other, they meet in events."""

@@ -1,0 +1,107 @@
+"""Topics made to measure, and clients of both libraries from one group of settings."""
+
+import asyncio
+import ssl
+from collections.abc import Iterable
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+from faststream.kafka.security import parse_security
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+
+from schemas.topics import (
+    DATA,
+    DEAD_LETTER_ROOM_BYTES,
+    DEAD_LETTERS,
+    LABELS,
+    LIFECYCLE,
+    MAX_RECORD_BYTES,
+    PREDICTIONS,
+    SHADOW,
+)
+from shared.settings import KafkaSettings
+
+_TIMESTAMPS = {"message.timestamp.type": "LogAppendTime"}  # 2013's events must not meet retention
+_FOR_EVER = {"retention.ms": "-1", "cleanup.policy": "delete"}
+_MECHANISMS: Final[dict[str, Any]] = {
+    "PLAIN": SASLPlaintext,
+    "SCRAM-SHA-256": SASLScram256,
+    "SCRAM-SHA-512": SASLScram512,
+}
+_ROOMY = {"max.message.bytes": str(MAX_RECORD_BYTES + DEAD_LETTER_ROOM_BYTES)}
+
+
+def control_topics(kafka: KafkaSettings) -> list[NewTopic]:
+    """The six lifecycle topics and the dead letters, kept for ever."""
+    partitions = {topic.name: topic.partitions for topic in LIFECYCLE} | {DEAD_LETTERS: 1}
+    config = _TIMESTAMPS | _FOR_EVER | _ROOMY
+    return [
+        NewTopic(name, count, replication_factor=kafka.replication_factor, config=config)
+        for name, count in partitions.items()
+    ]
+
+
+def stream_topics(kafka: KafkaSettings, stream: str, partitions: int) -> list[NewTopic]:
+    """Data and labels of a stream."""
+    config = _TIMESTAMPS | {"max.message.bytes": str(MAX_RECORD_BYTES)}
+    return [
+        NewTopic(family.of(stream), partitions, replication_factor=kafka.replication_factor, config=config)
+        for family in (DATA, LABELS)
+    ]
+
+
+def model_topics(kafka: KafkaSettings, model: str, partitions: int) -> list[NewTopic]:
+    """Outputs of a model, with as many partitions as its stream."""
+    return [
+        NewTopic(family.of(model), partitions, replication_factor=kafka.replication_factor, config=_TIMESTAMPS)
+        for family in (PREDICTIONS, SHADOW)
+    ]
+
+
+async def ensure_topics(kafka: KafkaSettings, topics: Iterable[NewTopic]) -> list[str]:
+    """Create what is missing; racing creators are fine. Returns the names that were created now.
+
+    Raises:
+        confluent_kafka.KafkaException: the broker refused, or did not answer in 30 s.
+    """
+    return await asyncio.to_thread(_ensure_topics, kafka, list(topics))
+
+
+def _ensure_topics(kafka: KafkaSettings, topics: list[NewTopic]) -> list[str]:
+    admin = AdminClient(kafka.librdkafka())
+    created = []
+    for name, future in admin.create_topics(topics, operation_timeout=30, request_timeout=30).items():
+        try:
+            future.result()
+            created.append(name)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+    return created
+
+
+def outbox_producer(kafka: KafkaSettings, service: str) -> AIOKafkaProducer:
+    """The producer of a service's relay: idempotent, so that retries neither repeat nor reorder."""
+    return AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers,
+        client_id=f"modelbus-{service}-outbox",
+        enable_idempotence=True,
+        max_request_size=MAX_RECORD_BYTES + DEAD_LETTER_ROOM_BYTES,
+        **parse_security(login(kafka)),
+    )
+
+
+def login(kafka: KafkaSettings) -> BaseSecurity | None:
+    """How FastStream and aiokafka log in; librdkafka's twin is `KafkaSettings.librdkafka`."""
+    if kafka.security_protocol == "PLAINTEXT":
+        return None
+    tls = kafka.security_protocol.endswith("SSL")
+    context = ssl.create_default_context(cafile=kafka.ssl_ca_file) if tls else None
+    if not kafka.security_protocol.startswith("SASL"):
+        return BaseSecurity(ssl_context=context, use_ssl=tls)
+    password = kafka.sasl_password.get_secret_value() if kafka.sasl_password else ""
+    mechanism: type[SASLPlaintext] = _MECHANISMS[kafka.sasl_mechanism]
+    return mechanism(username=kafka.sasl_username or "", password=password, ssl_context=context, use_ssl=tls)

@@ -1,0 +1,90 @@
+"""Artifacts in S3, found by what they are: the key is the SHA-256 of the bytes, so a read can be verified."""
+
+import asyncio
+import hashlib
+import io
+
+from minio import Minio
+from minio.error import S3Error
+
+from schemas.events.parts import Artifact
+from shared.errors import Fault
+from shared.settings import S3Settings
+
+
+class Tampered(Fault):
+    """The bytes under a digest are not the bytes of that digest."""
+
+
+def digest_of(data: bytes) -> str:
+    """The content address.
+
+    >>> digest_of(b"")[:17]
+    'sha256:e3b0c44298'
+    """
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+class Objects:
+    """A content-addressed store in one bucket; calls of the client run in threads."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._bucket = settings.bucket
+        self._client = Minio(
+            endpoint=settings.endpoint,
+            access_key=settings.access_key,
+            secret_key=settings.secret_key.get_secret_value(),
+            region=settings.region,
+            secure=settings.secure,
+        )
+
+    async def ensure_bucket(self) -> None:
+        await asyncio.to_thread(self._ensure_bucket)
+
+    def _ensure_bucket(self) -> None:
+        if self._client.bucket_exists(bucket_name=self._bucket):
+            return
+        try:
+            self._client.make_bucket(bucket_name=self._bucket)
+        except S3Error as error:
+            if error.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                raise
+
+    async def put(self, data: bytes) -> Artifact:
+        return await asyncio.to_thread(self.put_now, data)
+
+    async def get(self, digest: str) -> bytes:
+        return await asyncio.to_thread(self.get_now, digest)
+
+    def put_now(self, data: bytes) -> Artifact:
+        """Store bytes under their digest; the same bytes twice are stored once."""
+        digest = digest_of(data)
+        self._client.put_object(
+            bucket_name=self._bucket, object_name=_key(digest), data=io.BytesIO(data), length=len(data)
+        )
+        return Artifact(digest=digest, size_bytes=len(data))
+
+    def get_now(self, digest: str) -> bytes:
+        """Read and verify.
+
+        Raises:
+            Tampered: the bytes do not have this digest.
+            Fault: there are none, or S3 failed.
+        """
+        try:
+            response = self._client.get_object(bucket_name=self._bucket, object_name=_key(digest))
+        except S3Error as error:
+            raise Fault(f"{digest}: {error.code}") from error
+        try:
+            data = response.read()
+        finally:
+            response.close()
+            response.release_conn()
+        if (found := digest_of(data)) != digest:
+            raise Tampered(f"{digest}: the stored bytes have {found}")
+        return data
+
+
+def _key(digest: str) -> str:
+    algorithm, _, value = digest.partition(":")
+    return f"artifacts/{algorithm}/{value}"

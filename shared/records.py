@@ -1,0 +1,215 @@
+"""Records of the data plane on the hot path: msgspec twins of schemas/records.py, and one decoder for all readers.
+
+The ingestor parks what the decoder refuses; scorers skip the very same records. So every record of a data topic has
+either a place in the table and its predictions, or a dead letter.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from schemas.specs import BoolFeature, CategoryFeature, Feature, FloatFeature, StreamSpec
+
+MAX_EVENT_BYTES = 256 * 1024
+Id = Annotated[str, Meta(min_length=1, max_length=256)]
+Time = Annotated[datetime, Meta(tz=True)]
+Matrix = NDArray[np.float64]
+
+
+class Record(Struct, gc=False):
+    """A decoded data event; `features` is a struct made for its stream."""
+
+    id: Id
+    entity: Id
+    time: Time
+    features: Any
+
+
+class LabelRecord(Struct, gc=False):
+    """A decoded label."""
+
+    id: Id
+    entity: Id
+    time: Time
+    label: Any
+
+
+class Prediction(Struct, gc=False, omit_defaults=True):
+    """What a scorer writes; the fields of schemas.records.PredictionRecord."""
+
+    id: str
+    event_id: str
+    entity: str
+    model: str
+    version: int
+    arm: Literal["champion", "canary", "shadow"]
+    revision: int
+    partition: int
+    offset: int
+    score: float
+    label: bool | str | None
+    time: datetime
+    probabilities: dict[str, float] | None = None
+    flags: tuple[str, ...] = ()
+
+
+ENCODER = msgspec.json.Encoder()
+PREDICTIONS = msgspec.json.Decoder(Prediction)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedRecord:
+    """A record that breaks its stream's contract: unreadable (`poison`) or readable but wrong (`rejected`)."""
+
+    position: int
+    reason: Literal["poison", "rejected"]
+    error: str
+
+
+@dataclass(kw_only=True)
+class Batch:
+    """A decoded batch of n accepted records.
+
+    `positions[i]` is where record i stood in the input; `matrix` is float64 of shape (n, features of the stream, in
+    declared order): numbers, 0/1, or the index into the feature's values; NaN is missing or unseen.
+    `flags` holds only the records that have some.
+    """
+
+    records: list[Record]
+    positions: list[int]
+    matrix: Matrix
+    flags: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    refused: list[RefusedRecord] = field(default_factory=list)
+
+
+class StreamDecoder:
+    """Decodes and checks the data records of one stream, a batch at a time."""
+
+    def __init__(self, spec: StreamSpec) -> None:
+        self.spec = spec
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_record_type(spec))
+        self._codes: dict[str, dict[Any, float]] = {
+            name: {value: float(code) for code, value in enumerate(feature.values)}
+            for name, feature in spec.features.items()
+            if isinstance(feature, CategoryFeature)
+        }
+
+    def decode(self, values: Sequence[bytes | None]) -> Batch:
+        """Decode a batch; refusals are in the result, nothing is raised."""
+        records: list[Record] = []
+        positions: list[int] = []
+        refused: list[RefusedRecord] = []
+        for position, value in enumerate(values):
+            try:
+                records.append(self._decode(value))
+                positions.append(position)
+            except msgspec.ValidationError as error:
+                refused.append(RefusedRecord(position=position, reason="rejected", error=str(error)))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                refused.append(RefusedRecord(position=position, reason="poison", error=str(error)))
+        return self._checked(Batch(records=records, positions=positions, matrix=self._matrix(records), refused=refused))
+
+    def _decode(self, value: bytes | None) -> Record:
+        if value is None:
+            raise msgspec.DecodeError("expected a JSON object, got no value")
+        if len(value) > MAX_EVENT_BYTES:
+            raise msgspec.ValidationError(f"expected at most {MAX_EVENT_BYTES} bytes, got {len(value)}")
+        record: Record = self._decoder.decode(value)
+        return record
+
+    def _matrix(self, records: list[Record]) -> Matrix:
+        matrix = np.empty((len(records), len(self.spec.features)), dtype=np.float64)
+        columns = zip(*(msgspec.structs.astuple(record.features) for record in records), strict=True)
+        for index, (name, column) in enumerate(zip(self.spec.features, columns, strict=False)):
+            codes = self._codes.get(name)
+            matrix[:, index] = column if codes is None else [codes.get(value, np.nan) for value in column]
+        return matrix
+
+    def _checked(self, batch: Batch) -> Batch:
+        """Flag or refuse what is out of range or unseen; the other records keep their order."""
+        dropped: dict[int, str] = {}
+        for index, (name, feature) in enumerate(self.spec.features.items()):
+            for row in _odd(feature, name, batch, index):
+                flag, error, reject = _finding(feature, name, batch, row)
+                if reject:
+                    dropped.setdefault(row, error)
+                else:
+                    batch.flags[row] = (*batch.flags.get(row, ()), flag)
+        return _without(batch, dropped) if dropped else batch
+
+
+def _odd(feature: Feature, name: str, batch: Batch, index: int) -> Iterable[int]:
+    """Rows of a batch whose value of one feature needs a word."""
+    column = batch.matrix[:, index]
+    if isinstance(feature, FloatFeature):
+        low = -np.inf if feature.min is None else feature.min
+        high = np.inf if feature.max is None else feature.max
+        rows: NDArray[np.intp] = np.flatnonzero((column < low) | (column > high) | np.isinf(column))
+        return [int(row) for row in rows]
+    if isinstance(feature, CategoryFeature):
+        missing = np.flatnonzero(np.isnan(column))
+        return [int(row) for row in missing if getattr(batch.records[row].features, name) is not None]
+    return ()
+
+
+def _finding(feature: Feature, name: str, batch: Batch, row: int) -> tuple[str, str, bool]:
+    """Flag, error message, and whether the record is refused."""
+    value = getattr(batch.records[row].features, name)
+    if isinstance(feature, FloatFeature):
+        expected = f"between {feature.min} and {feature.max}"
+        refuse = feature.on_range == "reject" or bool(np.isinf(value))
+        return f"out_of_range:{name}", f"features.{name}: expected a number {expected}, got {value}", refuse
+    if isinstance(feature, CategoryFeature):
+        error = f"features.{name}: expected one of {len(feature.values)} declared values, got {value!r}"
+        return f"unseen:{name}", error, feature.unseen == "reject"
+    raise AssertionError(f"{name}: a bool has no odd values")
+
+
+def _without(batch: Batch, dropped: dict[int, str]) -> Batch:
+    kept = [row for row in range(len(batch.records)) if row not in dropped]
+    refused = [
+        RefusedRecord(position=batch.positions[row], reason="rejected", error=error) for row, error in dropped.items()
+    ]
+    return Batch(
+        records=[batch.records[row] for row in kept],
+        positions=[batch.positions[row] for row in kept],
+        matrix=batch.matrix[kept],
+        flags={new: batch.flags[old] for new, old in enumerate(kept) if old in batch.flags},
+        refused=sorted([*batch.refused, *refused], key=lambda each: each.position),
+    )
+
+
+def _record_type(spec: StreamSpec) -> type[Struct]:
+    fields: list[Any] = []
+    for name, feature in spec.features.items():
+        plain = {FloatFeature: float, CategoryFeature: str, BoolFeature: bool}[type(feature)]
+        fields.append((name, plain) if feature.required else (name, plain | None, None))
+    features = msgspec.defstruct("Features", fields, forbid_unknown_fields=True, gc=False, kw_only=True)
+    return msgspec.defstruct("Data", [("features", features)], bases=(Record,), gc=False, kw_only=True)
+
+
+class LabelDecoder:
+    """Decodes the label records of one stream.
+
+    Raises (from `decode`):
+        msgspec.ValidationError: readable, but breaks the contract.
+        msgspec.DecodeError: unreadable.
+    """
+
+    def __init__(self, spec: StreamSpec) -> None:
+        label = spec.label
+        kind: Any = {"bool": bool, "float": float, "category": Literal[label.values or ("",)]}[label.type]
+        record = msgspec.defstruct("Label", [("label", kind)], bases=(LabelRecord,), gc=False, kw_only=True)
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(record)
+
+    def decode(self, value: bytes | None) -> LabelRecord:
+        if value is None:
+            raise msgspec.DecodeError("expected a JSON object, got no value")
+        record: LabelRecord = self._decoder.decode(value)
+        return record
