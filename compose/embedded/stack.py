@@ -1,0 +1,128 @@
+"""The embedded stack of one folder: Kafka, PostgreSQL, S3 and Zipkin, and the settings by which others reach them."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from compose.embedded import jars, s3
+from compose.embedded.folder import LOOPBACK, StackFolder, write_private
+from compose.embedded.kafka import kafka
+from compose.embedded.postgres import NAME, postgres
+from compose.embedded.supervisor import Process, Supervisor
+from compose.embedded.zipkin import zipkin
+
+PARTS = frozenset({"kafka", "postgres", "s3", "zipkin"})
+SERVICES = ("ingestor", "trainer", "validator", "registry", "deployer", "monitor")
+ROLES = ("viewer", "operator", "approver")
+
+
+class Stack:
+    """Real parts on the loopback; ports and secrets stay the same from run to run while the ports are free.
+
+    While it runs, `environment` is also in <folder>/stack.env. start() raises StackInUse when another process runs
+    this folder's stack, StartFailed when a part does not become ready.
+    """
+
+    def __init__(self, folder: Path, parts: frozenset[str] = PARTS) -> None:
+        if unknown := parts - PARTS:
+            raise ValueError(f"unknown parts {sorted(unknown)}; there are {sorted(PARTS)}")
+        self.folder = folder.resolve()
+        self.parts = parts
+        self.environment: dict[str, str] = {}
+        self.supervisor = Supervisor(self.folder)
+        self._claim: StackFolder | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Start the parts at the same time and return when all are ready; after a failure nothing is left running."""
+        self._claim = claim = StackFolder(self.folder)
+        try:
+            await self._fetch_jars()
+            self.environment = _environment(claim)
+            await self.supervisor.start(*(BUILD[part](claim) for part in sorted(self.parts)))
+            write_private(self.folder / "stack.env", _dotenv(self.environment))
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop what runs, in reverse order; harmless when nothing does."""
+        if self._claim is None:
+            return
+        (self.folder / "stack.env").unlink(missing_ok=True)
+        await self.supervisor.stop()
+        s3.forget_sockets(_s3_ports(self._claim))
+        self._claim.release()
+        self._claim = None
+
+    def port(self, name: str) -> int:
+        """A port of this stack by name, for one more process beside the parts; the same from run to run."""
+        if self._claim is None:
+            raise RuntimeError("the stack has not been started")
+        return self._claim.port(name)
+
+    async def _fetch_jars(self) -> None:
+        if java := self.parts & {jars.KAFKA, jars.ZIPKIN}:
+            await asyncio.to_thread(jars.class_path, *java)
+
+
+def _kafka(claim: StackFolder) -> Process:
+    ports = claim.port("kafka"), claim.port("kafka.controller")
+    return kafka(claim.path / "kafka", *ports, cluster=claim.secret("kafka.cluster"))
+
+
+def _postgres(claim: StackFolder) -> Process:
+    return postgres(claim.path / "postgres", claim.port("postgres"), claim.secret("postgres"))
+
+
+def _s3(claim: StackFolder) -> Process:
+    keys = claim.secret("s3.access_key"), claim.secret("s3.secret_key")
+    return s3.s3(claim.path / "s3", _s3_ports(claim), *keys, secret=claim.secret)
+
+
+def _zipkin(claim: StackFolder) -> Process:
+    return zipkin(claim.path / "zipkin", claim.port("zipkin"))
+
+
+BUILD: dict[str, Callable[[StackFolder], Process]] = {
+    "kafka": _kafka,
+    "postgres": _postgres,
+    "s3": _s3,
+    "zipkin": _zipkin,
+}
+
+
+def _s3_ports(claim: StackFolder) -> dict[str, int]:
+    return {name: claim.port(f"s3.{name}") for name in s3.LISTENERS}
+
+
+def _environment(claim: StackFolder) -> dict[str, str]:
+    parts = {
+        "MODELBUS_KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{claim.port('kafka')}",
+        "MODELBUS_POSTGRES_DSN": f"postgresql://{NAME}:{claim.secret('postgres')}@{LOOPBACK}:{claim.port('postgres')}/{NAME}",
+        "MODELBUS_S3_ENDPOINT": f"{LOOPBACK}:{claim.port('s3.s3')}",
+        "MODELBUS_S3_ACCESS_KEY": claim.secret("s3.access_key"),
+        "MODELBUS_S3_SECRET_KEY": claim.secret("s3.secret_key"),
+        "MODELBUS_S3_BUCKET": s3.BUCKET,
+        "MODELBUS_S3_SECURE": "false",
+        "MODELBUS_S3_REGION": "us-east-1",
+        "OTEL_TRACES_EXPORTER": "zipkin",
+        "OTEL_EXPORTER_ZIPKIN_ENDPOINT": f"http://{LOOPBACK}:{claim.port('zipkin')}/api/v2/spans",
+    }
+    http = {f"MODELBUS_{name.upper()}_HTTP_PORT": str(claim.port(name)) for name in (*SERVICES, "scorer")}
+    tokens = {f"MODELBUS_REGISTRY_{role.upper()}_TOKEN": claim.secret(f"registry.{role}") for role in ROLES}
+    return parts | http | tokens
+
+
+def _dotenv(environment: dict[str, str]) -> str:
+    return "".join(f"{name}={value}\n" for name, value in environment.items())
