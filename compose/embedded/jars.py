@@ -124,7 +124,7 @@ def resolve() -> list[Jar]:
 
 def _resolve(coordinate: str) -> "list[Artifact]":
     maven = _maven()
-    roots, below = maven.resolver.resolve([maven.create_dependency(f"{coordinate}:jar:compile")])
+    roots, below = maven.resolver.resolve([maven.create_dependency(f"{coordinate}:::compile")])
     return [d.artifact for d in (*roots, *(d for d in below if d.scope in ("compile", "runtime")))]
 
 
