@@ -1,0 +1,1 @@
+"""Streams and models on real data, each with its feeder."""
