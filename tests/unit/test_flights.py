@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
 from examples.flights.departures import Features, Record, departures, timeline
+from schemas.declarations import parse
 from schemas.specs import CategoryFeature, FloatFeature, ModelSpec, StreamSpec
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights"
@@ -26,8 +26,9 @@ def day() -> list[Record]:
 
 
 def documents(name: str) -> tuple[StreamSpec, list[ModelSpec]]:
-    stream, *models = yaml.safe_load_all((FLIGHTS / name).read_text())
-    return StreamSpec.model_validate(stream), [ModelSpec.model_validate(model) for model in models]
+    specs = parse((FLIGHTS / name).read_text(), name)
+    (stream,) = [spec for spec in specs if isinstance(spec, StreamSpec)]
+    return stream, [spec for spec in specs if isinstance(spec, ModelSpec)]
 
 
 def test_every_flight_that_left_is_one_event_with_an_entity(year: pd.DataFrame) -> None:
