@@ -29,9 +29,9 @@ class Reader(Protocol):
         self,
         kind: Literal["data", "labels", "predictions"],
         owner: str,
-        version: int | None = None,
-        columns: list[str] | None = None,
-        filters: list[tuple[str, str, Any]] | None = None,
+        version: int,
+        columns: Sequence[str],
+        filters: Sequence[tuple[str, str, Any]],
     ) -> pa.Table: ...
 
 
@@ -87,12 +87,11 @@ def read_dataset(
     start = cut.time - spec.training.window
     within = [("time", ">", start), ("time", "<=", cut.time)]
     columns = _PLACE + [COLUMN_PREFIX + name for name in stream_spec.features]
-    data = _below(tables.read("data", stream_spec.stream, cut.data_version, None, within), cut.data_offsets)
-    data = data.select([name for name in columns if name in data.column_names])
+    data = _below(tables.read("data", stream_spec.stream, cut.data_version, columns, within), cut.data_offsets)
     data = _first_of_each_id(data.filter((pc.field("time") > start) & (pc.field("time") <= cut.time)))
     data = data.filter(_outside(data["time"], quarantined))
-    known = [("time", "<=", cut.time)]
-    labels = _below(tables.read("labels", stream_spec.stream, cut.labels_version, None, known), cut.labels_offsets)
+    known, columns = [("time", "<=", cut.time)], [*_PLACE, "label"]
+    labels = _below(tables.read("labels", stream_spec.stream, cut.labels_version, columns, known), cut.labels_offsets)
     labels = _first_of_each_id(labels.filter(pc.field("time") <= cut.time))
     place = pc.index_in(data["id"], value_set=labels["id"])
     labelled = pc.is_valid(place)
