@@ -14,6 +14,8 @@ from compose.embedded.errors import StackError, StackInUse
 LOOPBACK = "127.0.0.1"
 # Below the range that outgoing connections take theirs from, and so that SeaweedFS can add its 10,000 and stay below.
 PORTS = range(20_000, 22_700)
+# Each the first of as many ports as scorers a stack may run: slot n listens n above it.
+SCORER_PORTS = range(23_000, 30_000, 20)
 
 
 class StackFolder:
@@ -30,10 +32,10 @@ class StackFolder:
         self._secrets: dict[str, str] = saved.get("secrets", {})
         self._held: dict[str, socket.socket] = {}
 
-    def port(self, name: str) -> int:
+    def port(self, name: str, among: range = PORTS) -> int:
         """The port of this name on the loopback: the saved one while it is free, or else another free one."""
         if name not in self._held:
-            self._held[name] = _hold(self._ports.get(name))
+            self._held[name] = _hold(self._ports.get(name), among)
             self._ports[name] = self._held[name].getsockname()[1]
             self._save()
         return self._ports[name]
@@ -81,14 +83,14 @@ def _lock(path: Path, folder: Path) -> IO[str]:
     return file
 
 
-def _hold(saved: int | None) -> socket.socket:
+def _hold(saved: int | None, among: range) -> socket.socket:
     """A bound socket that keeps a port from everybody but a server that binds it with SO_REUSEADDR, as ours all do."""
     if saved is not None and (held := _bind(saved, reuse=True)):
         return held  # with reuse, as connections of the last run may still linger on it
-    for port in random.sample(PORTS, len(PORTS)):
+    for port in random.sample(among, len(among)):
         if held := _bind(port, reuse=False):
             return held
-    raise StackError(f"no free port in {PORTS.start}–{PORTS.stop - 1} on {LOOPBACK}")
+    raise StackError(f"no free port in {among.start}–{among.stop - 1} on {LOOPBACK}")
 
 
 def _bind(port: int, *, reuse: bool) -> socket.socket | None:

@@ -8,7 +8,6 @@ import hashlib
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -84,10 +83,8 @@ def _artifact(coordinate: str) -> "Artifact":
 
 
 def _maven() -> "MavenContext":
-    """jgo, imported only when something is to be fetched; it warns when there is no XDG_RUNTIME_DIR."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        from jgo.maven import MavenContext  # noqa: PLC0415
+    from jgo.maven import MavenContext  # noqa: PLC0415  # a quarter second, spent only when something is to be fetched
+
     return MavenContext(repo_cache=cache(), timeout=60)
 
 

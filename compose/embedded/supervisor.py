@@ -218,7 +218,8 @@ class _Keeper:
             if time.monotonic() > deadline:
                 raise StartFailed(name, f"was not ready in {limit_seconds:.0f} s", self.log)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._was_ready.wait(), PROBE_SECONDS)
+                async with asyncio.timeout(PROBE_SECONDS):
+                    await self._was_ready.wait()
 
     async def _keep(self) -> None:
         failures = 0
@@ -268,7 +269,8 @@ class _Keeper:
     async def _terminate(self, child: asyncio.subprocess.Process) -> None:
         try:
             child.send_signal(self.process.stop_signal)
-            await asyncio.wait_for(child.wait(), self.process.grace_seconds)
+            async with asyncio.timeout(self.process.grace_seconds):
+                await child.wait()
         except ProcessLookupError:
             await child.wait()
         except TimeoutError:
@@ -289,7 +291,8 @@ class _Keeper:
 
     async def _probe(self) -> bool:
         try:
-            return await asyncio.wait_for(self.process.ready(), PROBE_TIMEOUT_SECONDS)
+            async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):  # wait_for of 3.11 may swallow a cancellation
+                return await self.process.ready()
         except (OSError, EOFError, TimeoutError):
             return False
 

@@ -1,0 +1,43 @@
+"""The processes of modelbus itself: six services, and scorers, which are the deployer's second part."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from compose.embedded.folder import SCORER_PORTS
+from compose.embedded.probes import http_answers
+from compose.embedded.stack import SERVICES
+from compose.embedded.supervisor import Process
+
+CHECKOUT = Path(__file__).parents[2]
+# one core each: they scale by processes, and their libraries would start a thread for every core
+FRUGAL = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}
+
+
+def processes(environment: Mapping[str, str], scorers: int = 1) -> list[Process]:
+    """What runs on a stack with this environment: each service once, and scorers with the slots 0 … scorers - 1."""
+    if not 1 <= scorers <= SCORER_PORTS.step:
+        raise ValueError(f"{scorers} scorers; expected 1 to {SCORER_PORTS.step}")
+    services = [_service(name, environment) for name in SERVICES]
+    return [*services, *(_scorer(slot, environment) for slot in range(scorers))]
+
+
+def _service(name: str, environment: Mapping[str, str]) -> Process:
+    return _process(name, (f"services.{name}",), int(environment[f"MODELBUS_{name.upper()}_HTTP_PORT"]), environment)
+
+
+def _scorer(slot: int, environment: Mapping[str, str]) -> Process:
+    port = int(environment["MODELBUS_SCORER_HTTP_PORT"]) + slot
+    return _process(f"scorer-{slot}", ("services.deployer.scorer", "--slot", str(slot)), port, environment)
+
+
+def _process(name: str, module: tuple[str, ...], port: int, environment: Mapping[str, str]) -> Process:
+    return Process(
+        name=name,
+        argv=(sys.executable, "-m", *module),
+        environment=FRUGAL | dict(os.environ) | dict(environment),
+        folder=CHECKOUT,
+        ready=lambda: http_answers(port, "/readyz"),
+        grace_seconds=15,
+    )
