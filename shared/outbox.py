@@ -8,7 +8,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -39,11 +39,17 @@ class Work:
     cause: Envelope | None = None
 
     async def emit(
-        self, event: Event, *, id: str | None = None, correlation_id: str | None = None, traceparent: str | None = None
+        self,
+        event: Event,
+        *,
+        id: str | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        traceparent: str | None = None,
     ) -> None:
         """Say `event` when, and only if, the transaction commits.
 
-        Correlation and trace go on from the cause, or from the arguments where work outlives its cause
+        Correlation, causation and trace go on from the cause, or from the arguments where work outlives its cause
         (jobs, the data plane). `id` is given where an event can be derived again and must be the same.
 
         Raises:
@@ -59,7 +65,7 @@ class Work:
             source=f"modelbus/{self.service}",
             time=datetime.now(UTC),
             correlation_id=correlation_id or inherited,
-            causation_id=self.cause.id if self.cause else None,
+            causation_id=causation_id or (self.cause.id if self.cause else None),
             traceparent=None,
             event=event,
         )
@@ -111,10 +117,9 @@ async def _lead(connection: Connection, service: str, producer: AIOKafkaProducer
             woken.clear()
             while await publish_once(connection, producer):
                 pass
-            try:
-                await asyncio.wait_for(woken.wait(), _POLL_SECONDS)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await woken.wait()
     finally:
         if not connection.is_closed():
             await connection.remove_listener(f"{service}_outbox", wake)
