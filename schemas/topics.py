@@ -21,7 +21,7 @@ class DataTopic:
     key: str
     writer: str
     readers: tuple[str, ...]
-    record: type[Part] | None
+    record: type[Part]
 
     def of(self, owner: str) -> str:
         """The topic of one stream or model.

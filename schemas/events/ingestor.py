@@ -8,6 +8,8 @@ from schemas.events.base import Event
 from schemas.events.parts import Offsets, Time
 from schemas.specs import Part
 
+Kind = Literal["data", "labels", "predictions"]  # of tables; each is fed by the topics of the same name
+
 
 class FeatureProfile(Part):
     """Counts of one column over the rows of a commit."""
@@ -24,7 +26,7 @@ class DatasetCommitted(Event, event="dataset.committed", key="stream"):
     """A table has a new version that holds every accepted record up to `offsets`."""
 
     stream: str
-    kind: Literal["data", "labels", "predictions"]
+    kind: Kind
     table: str
     version: int = Field(ge=0)
     offsets: Offsets

@@ -1,0 +1,1 @@
+"""The `modelbus` command: one module a group of commands."""

@@ -1,0 +1,45 @@
+"""Real parts for every test: the embedded stack once a session, fresh Postgres schemas on demand."""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from compose.embedded.stack import Stack
+from shared import postgres
+from shared.settings import PostgresSettings
+
+PoolFor = Callable[[str, Sequence[Path]], Awaitable[asyncpg.Pool]]
+
+
+@pytest.fixture(scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """Kafka, Postgres, S3 and Zipkin, their settings in the environment of this process and its children."""
+    async with Stack(tmp_path_factory.mktemp("stack")) as running:
+        os.environ.update(running.environment)
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def database(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PostgresSettings]:
+    """Postgres alone, for tests of handlers and stores; it starts in a second."""
+    async with Stack(tmp_path_factory.mktemp("postgres"), parts=frozenset({"postgres"})) as running:
+        yield PostgresSettings(dsn=SecretStr(running.environment["MODELBUS_POSTGRES_DSN"]))
+
+
+@pytest.fixture
+async def pool_for(database: PostgresSettings) -> AsyncIterator[PoolFor]:
+    """`await pool_for("trainer", [migrations])`: a pool on a schema made anew."""
+    async with AsyncExitStack() as opened:
+
+        async def open_fresh(schema: str, migrations: Sequence[Path] = ()) -> asyncpg.Pool:
+            pool = await opened.enter_async_context(postgres.open_pool(database, schema))
+            await pool.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
+            await postgres.migrate(pool, schema, [postgres.SHARED_MIGRATIONS, *migrations])
+            return pool
+
+        yield open_fresh
