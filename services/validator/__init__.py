@@ -1,0 +1,1 @@
+"""Validator: hears of candidates and champions, decides at the gates, says validated or rejected."""
