@@ -1,0 +1,39 @@
+"""The `modelbus` command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import apply, backfill, dead_letters, demo, orders, stack_env, status, up
+
+app = typer.Typer(
+    name="modelbus",
+    help="Keeps machine-learning models good in production, over a message bus.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def find_stack(
+    stack: Annotated[
+        Path, typer.Option(envvar="MODELBUS_FOLDER", help="Folder of the running stack to talk to.")
+    ] = Path(".modelbus"),
+) -> None:
+    """Commands that talk to a running stack find it by its folder, or by MODELBUS_* settings in the environment."""
+    stack_env.load(stack)
+
+
+app.command()(up.up)
+app.command()(demo.demo)
+app.command()(apply.apply)
+app.command()(status.status)
+for order in orders.COMMANDS:
+    app.command(rich_help_panel="Orders")(order)
+app.command()(backfill.backfill)
+app.add_typer(dead_letters.app, name="dead-letters")
+
+if __name__ == "__main__":
+    app()
