@@ -44,5 +44,5 @@ async def test_an_absent_artifact_is_a_fault_that_names_it(objects: Objects) -> 
 async def test_wrong_credentials_are_refused(stack: Stack) -> None:
     stranger = Objects(S3Settings(endpoint=stack.environment["MODELBUS_S3_ENDPOINT"], access_key="x", secret_key="y"))
 
-    with pytest.raises(Fault, match="InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied"):
+    with pytest.raises(Fault, match=r"InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied"):
         await stranger.get(digest_of(b"anything"))
