@@ -1,8 +1,8 @@
 """/livez, /readyz and /metrics of a process, beside whatever routes it serves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 from fastapi import FastAPI, Response
@@ -53,8 +53,8 @@ class _Server(uvicorn.Server):
     def install_signal_handlers(self) -> None:
         return
 
-    @asynccontextmanager
-    async def _signals(self) -> AsyncIterator[None]:
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
         yield
 
     capture_signals = _signals  # type: ignore[assignment]
