@@ -57,7 +57,7 @@ class _Server(uvicorn.Server):
     def _signals(self) -> Iterator[None]:
         yield
 
-    capture_signals = _signals  # type: ignore[assignment]
+    capture_signals = _signals
 
 
 @asynccontextmanager

@@ -1,0 +1,3 @@
+"""Deployer: hears of approved versions, orders and measurements; decides who serves which share of the traffic, and its
+scorers serve it, each record exactly once; says rollout.changed, rollout.switched, rollout.ended and what is withdrawn.
+"""

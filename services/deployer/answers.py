@@ -1,0 +1,49 @@
+"""What a version says about a batch, in the terms of its task."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.specs import ModelSpec
+from shared.runtime import Scores
+
+Label = bool | str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Plain Python lists, one entry a record."""
+
+    version: int
+    scores: Sequence[float]
+    labels: Sequence[Label]
+    probabilities: Sequence[dict[str, float] | None]
+
+
+def threshold_of(spec: ModelSpec) -> float:
+    """The probability from which `true` costs less than `false`: fp / (fp + fn), 0.5 without costs.
+
+    Source: Elkan, The Foundations of Cost-Sensitive Learning, IJCAI 2001, eq. 2.
+    """
+    costs = spec.costs
+    if costs is None or costs.false_positive + costs.false_negative == 0:
+        return 0.5
+    return costs.false_positive / (costs.false_positive + costs.false_negative)
+
+
+def answers_of(version: int, spec: ModelSpec, classes: Sequence[str], scores: Scores) -> Answers:
+    """Scores (n,) → answers (n,): true from the threshold of the costs on, the likeliest class, or the value alone."""
+    count = len(scores.score)
+    if spec.task == "binary":
+        labels = (scores.score >= threshold_of(spec)).tolist()
+        return Answers(version=version, scores=scores.score.tolist(), labels=labels, probabilities=[None] * count)
+    if spec.task == "regression" or scores.probabilities is None:
+        return Answers(
+            version=version, scores=scores.score.tolist(), labels=[None] * count, probabilities=[None] * count
+        )
+    best = scores.probabilities.argmax(axis=1).tolist()
+    return Answers(
+        version=version,
+        scores=scores.probabilities.max(axis=1).tolist(),
+        labels=[classes[index] for index in best],
+        probabilities=[dict(zip(classes, row, strict=True)) for row in scores.probabilities.tolist()],
+    )

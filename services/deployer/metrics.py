@@ -1,0 +1,23 @@
+"""Prometheus metrics of the deployer; every name stands in ops/telemetry.yaml first."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+PREDICTIONS = Counter("modelbus_scorer_predictions_total", "Predictions committed.", ["model", "version", "arm"])
+UNSERVED = Counter(
+    "modelbus_scorer_unserved_total", "Accepted records consumed before a model had a champion.", ["model"]
+)
+REFUSED = Counter(
+    "modelbus_scorer_refused_total", "Records skipped: they break the stream's contract.", ["stream", "reason"]
+)
+KEYED_OTHERWISE = Counter(
+    "modelbus_scorer_keyed_otherwise_total",
+    "Records whose key is not their entity: no order, no label join.",
+    ["stream"],
+)
+ABORTED = Counter("modelbus_scorer_aborted_total", "Transactions aborted and done again.")
+LOAD_FAILURES = Counter("modelbus_scorer_load_failures_total", "Versions that could not be loaded.", ["model"])
+BATCH_SECONDS = Histogram("modelbus_scorer_batch_seconds", "From a batch's first decode to its last encode.")
+TRANSACTION_SECONDS = Histogram("modelbus_scorer_transaction_seconds", "From sending offsets to the commit's answer.")
+LAG = Gauge("modelbus_scorer_lag_records", "Records not yet consumed.", ["stream", "partition"])
+REVISION = Gauge("modelbus_scorer_revision", "Rollout revision that this scorer serves.", ["model"])
+ROLLOUTS_ENDED = Counter("modelbus_deployer_rollouts_ended_total", "Rollouts that are over.", ["model", "outcome"])
