@@ -28,15 +28,18 @@ def _breaks(where: str, old: Json, new: Json, old_defs: Json, new_defs: Json) ->
     for inner in ("items", "additionalProperties"):
         if isinstance(old.get(inner), dict) and isinstance(new.get(inner), dict):
             found += _breaks(f"{where}[]", old[inner], new[inner], old_defs, new_defs)
+    if old.get("patternProperties", {}).keys() != new.get("patternProperties", {}).keys():
+        found.append(f"{where}: the pattern of its keys changed")
     for word in _ALTERNATIVES:
         before, after = old.get(word, []), new.get(word, [])
         if len(before) != len(after):
             found.append(f"{where}: {word} had {len(before)} alternatives, has {len(after)}")
         for number, (one, other) in enumerate(zip(before, after, strict=False)):
             found += _breaks(f"{where}|{number}", one, other, old_defs, new_defs)
-    shared = old.get("properties", {}).keys() & new.get("properties", {}).keys()
-    for name in sorted(shared):
-        found += _breaks(f"{where}.{name}", old["properties"][name], new["properties"][name], old_defs, new_defs)
+    for word in ("properties", "patternProperties"):
+        before, after = old.get(word, {}), new.get(word, {})
+        for name in sorted(before.keys() & after.keys()):
+            found += _breaks(f"{where}.{name}", before[name], after[name], old_defs, new_defs)
     return found
 
 

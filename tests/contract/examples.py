@@ -1,6 +1,10 @@
 """Examples made from a JSON Schema alone: the fullest one, with every field said."""
 
+import json
+from pathlib import Path
 from typing import Any
+
+from schemas import asyncapi
 
 Json = dict[str, Any]
 _BY_FORMAT = {"date-time": "2013-02-03T04:05:06Z", "duration": "PT8H"}
@@ -42,11 +46,21 @@ def _number(schema: Json, _defs: Json) -> float:
 
 def _object(schema: Json, defs: Json) -> Json:
     if "properties" in schema:
-        return {name: _example(each, defs) for name, each in schema["properties"].items()}
-    inner = schema.get("additionalProperties", {})
+        return _consistent({name: _example(each, defs) for name, each in schema["properties"].items()})
+    for pattern, inner in schema.get("patternProperties", {}).items():
+        return {_BY_PATTERN[pattern]: _example(inner, defs)}
     names = schema.get("propertyNames", {})
     key = names["enum"][0] if "enum" in names else _BY_PATTERN.get(names.get("pattern", ""), "0")
-    return {key: _example(inner, defs)} if isinstance(inner, dict) else {}
+    return {key: _example(schema["additionalProperties"], defs)}
+
+
+def _consistent(said: Json) -> Json:
+    """What a schema cannot say: a range has two ends, a bool label has no values."""
+    if {"min", "max"} <= said.keys():
+        said["max"] = said["min"] + 0.5
+    if "feedback" in said:
+        said["values"] = []
+    return said
 
 
 _OF_TYPE = {
@@ -58,3 +72,16 @@ _OF_TYPE = {
     "boolean": lambda _schema, _defs: True,
     "null": lambda _schema, _defs: None,
 }
+
+
+def write_missing_golden_files() -> None:
+    """Give every published schema that has none its golden file: `python -m tests.contract.examples`."""
+    for path in asyncapi.PUBLISHED.glob("*/*.json"):
+        golden = Path(__file__).parent / "golden" / path.parent.name / path.name
+        if not golden.exists():
+            golden.parent.mkdir(parents=True, exist_ok=True)
+            golden.write_text(json.dumps(example(json.loads(path.read_text())), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    write_missing_golden_files()
