@@ -121,6 +121,7 @@ class StreamDecoder:
         if len(value) > MAX_EVENT_BYTES:
             raise msgspec.ValidationError(f"expected at most {MAX_EVENT_BYTES} bytes, got {len(value)}")
         record: Record = self._decoder.decode(value)
+        _check_year(record.time)
         return record
 
     def _matrix(self, records: list[Record]) -> Matrix:
@@ -142,6 +143,12 @@ class StreamDecoder:
                 else:
                     batch.flags[row] = (*batch.flags.get(row, ()), flag)
         return _without(batch, dropped) if dropped else batch
+
+
+def _check_year(time: datetime) -> None:
+    """The first and last years of the calendar cannot be told in every time zone, and break whoever tries."""
+    if not 1 < time.year < 9999:
+        raise msgspec.ValidationError(f"time: expected a year between 2 and 9998, got {time.year}")
 
 
 def _odd(feature: Feature, name: str, batch: Batch, index: int) -> Iterable[int]:
@@ -212,4 +219,5 @@ class LabelDecoder:
         if value is None:
             raise msgspec.DecodeError("expected a JSON object, got no value")
         record: LabelRecord = self._decoder.decode(value)
+        _check_year(record.time)
         return record

@@ -1,19 +1,18 @@
 """Delta tables on S3: every accepted record of a stream or model, one row each, readable at any version for ever."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from schemas.events.ingestor import Kind
 from schemas.specs import BoolFeature, CategoryFeature, Feature, Label, StreamSpec
 from shared.errors import Fault
 from shared.matrix import COLUMN_PREFIX
 from shared.settings import S3Settings
-
-Kind: TypeAlias = Literal["data", "labels", "predictions"]
 
 _TIME: Final = pa.timestamp("us", tz="UTC")
 _PLACE: Final = [("partition", pa.int32()), ("offset", pa.int64())]

@@ -1,0 +1,15 @@
+"""What the ingestor does when it hears of a stream or model; the stream loop looks the declarations up."""
+
+from schemas.events.registry import ModelApplied, StreamApplied
+from services.ingestor.store import Store
+from shared.outbox import Work
+
+
+async def on_stream_applied(event: StreamApplied, work: Work) -> None:
+    """Read its data and labels from now on, by this declaration."""
+    await Store(work.connection).declare_stream(event.spec, revision=event.revision)
+
+
+async def on_model_applied(event: ModelApplied, work: Work) -> None:
+    """Read its predictions from now on."""
+    await Store(work.connection).declare_model(event.model, event.stream_spec, revision=event.revision)

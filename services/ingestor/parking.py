@@ -1,0 +1,81 @@
+"""Parks records that break their stream's contract: key, bytes and headers untouched, and why."""
+
+from collections.abc import Iterable
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from schemas.topics import DEAD_LETTER_ROOM_BYTES, DEAD_LETTERS, MAX_RECORD_BYTES
+from services.ingestor.domain.rows import Taken
+from shared import metrics
+from shared.dead_letters import DeadLetter, Origin
+from shared.errors import DeadLetterFailed, Fault
+from shared.records import RefusedRecord
+from shared.settings import KafkaSettings
+
+_DELIVERY_SECONDS = 20
+
+
+class Parking:
+    """Writes dead letters; returns when the broker has them."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._producer = Producer(
+            kafka.librdkafka()
+            | {
+                "client.id": "modelbus-ingestor-parking",
+                "enable.idempotence": True,
+                "message.max.bytes": MAX_RECORD_BYTES + DEAD_LETTER_ROOM_BYTES,
+                "delivery.timeout.ms": _DELIVERY_SECONDS * 1000,
+            }
+        )
+        self._failures: list[KafkaError] = []
+
+    def park(self, topic: str, refused: Iterable[tuple[Taken, RefusedRecord]]) -> None:
+        """Write one letter per record; a record parked twice has two letters of one origin.
+
+        Raises:
+            Fault: at least one was not acknowledged; park them all again.
+            DeadLetterFailed: nothing can be parked any more.
+        """
+        self._failures.clear()
+        reasons = [self._write(topic, taken, why) for taken, why in refused]
+        unsent = self._producer.flush(_DELIVERY_SECONDS + 5) if reasons else 0
+        if any(error.fatal() for error in self._failures):
+            raise DeadLetterFailed(f"{topic}: {self._failures[0]}")
+        if unsent or self._failures:
+            raise Fault(
+                f"{topic}: {unsent + len(self._failures)} dead letters were not acknowledged {self._failures[:1]}"
+            )
+        for reason in reasons:
+            metrics.DEAD_LETTERS.labels("ingestor", reason).inc()
+
+    def _write(self, topic: str, taken: Taken, why: RefusedRecord) -> str:
+        origin = Origin(topic=topic, partition=taken.partition, offset=taken.offset, timestamp_ms=taken.timestamp_ms)
+        letter = DeadLetter(
+            origin=origin,
+            service="ingestor",
+            reason=why.reason,
+            error=why.error,
+            attempts=1,
+            original_headers=taken.headers,
+        )
+        headers: list[tuple[str, str | bytes | None]] = [*letter.headers()]
+        while True:
+            try:
+                self._producer.produce(
+                    DEAD_LETTERS,
+                    key=taken.key,
+                    value=taken.value,
+                    headers=headers,
+                    on_delivery=self._delivered,
+                )
+            except BufferError:
+                self._producer.poll(1)
+            except KafkaException as error:
+                raise DeadLetterFailed(f"{origin}: {error}") from error
+            else:
+                return why.reason
+
+    def _delivered(self, error: KafkaError | None, _: object) -> None:
+        if error is not None:
+            self._failures.append(error)

@@ -1,0 +1,18 @@
+"""Settings of the ingestor."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from shared.settings import HttpSettings
+
+
+class Settings(HttpSettings):
+    """When a table is committed: at so many records or bytes, or when its oldest record has waited so long."""
+
+    model_config = SettingsConfigDict(env_prefix="MODELBUS_INGESTOR_", frozen=True)
+
+    commit_rows: int = Field(default=50_000, ge=1)
+    commit_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
+    commit_seconds: float = Field(default=2.0, gt=0)
+    compact_files: int = Field(default=64, ge=2)  # a table of more files is rewritten as few
+    stalled_after_seconds: float = Field(default=180.0, gt=0)

@@ -1,0 +1,242 @@
+"""The data-plane loop: Kafka → buffers → Delta tables → announcements, in one thread beside the handlers."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+import asyncpg
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+from services.ingestor import metrics
+from services.ingestor.announcements import Announcer
+from services.ingestor.domain.patience import Patience
+from services.ingestor.domain.rows import Taken
+from services.ingestor.domain.sources import Source
+from services.ingestor.intake import Intake
+from services.ingestor.parking import Parking
+from services.ingestor.settings import Settings
+from services.ingestor.store import Store
+from shared import telemetry
+from shared.errors import Fatal
+from shared.settings import KafkaSettings
+from shared.tables import Tables
+
+GROUP: Final = "modelbus.ingestor"
+_BATCH = 2000
+_TAKE_SECONDS = 0.2
+_LOOK_UP_SECONDS = 1.0
+_PLACE_ATTEMPTS = 20
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+
+
+class Stream:
+    """Reads every declared topic. Where to read from is what the tables say; the group's offsets only show the lag.
+
+    A table that cannot be committed keeps its records, has its partitions paused and is tried again with back-off;
+    the others go on.
+    """
+
+    def __init__(self, *, kafka: KafkaSettings, pool: asyncpg.Pool, tables: Tables, settings: Settings) -> None:
+        self._pool = pool
+        self._tables = tables
+        self._settings = settings
+        self._announcer = Announcer(pool)
+        self._parking = Parking(kafka)
+        self._consumer = Consumer(
+            kafka.librdkafka()
+            | {
+                "client.id": GROUP,
+                "group.id": GROUP,
+                "group.protocol": "consumer",
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "queued.max.messages.kbytes": 32 * 1024,
+                "topic.metadata.refresh.interval.ms": 10_000,
+            }
+        )
+        self._intakes: dict[str, Intake] = {}
+        self._sources: dict[str, Source] = {}
+        self._looked_up = self._turned = time.monotonic() - _LOOK_UP_SECONDS
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="stream")
+
+    def alive(self) -> bool:
+        """Whether the loop still turns."""
+        return time.monotonic() - self._turned < self._settings.stalled_after_seconds
+
+    async def run(self) -> None:
+        """Until cancelled.
+
+        Raises:
+            Fatal: a guarantee could be broken by going on.
+            KafkaException: the consumer is beyond repair.
+        """
+        try:
+            while True:
+                await self._turn()
+        finally:
+            await self._in_thread(self._consumer.close)
+            self._thread.shutdown()
+
+    async def _in_thread(self, call: Callable[..., Result], *arguments: Any) -> Result:
+        """Kafka and Delta are touched by one thread only, one call after the other, also while stopping."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
+
+    async def _turn(self) -> None:
+        self._turned = time.monotonic()
+        if self._turned >= self._looked_up + _LOOK_UP_SECONDS:
+            await self._look_up()
+        if not self._sources:
+            await asyncio.sleep(_TAKE_SECONDS)
+            return
+        await self._in_thread(self._take)
+        for intake in self._intakes.values():
+            await self._serve(intake)
+
+    async def _look_up(self) -> None:
+        """Learn what has been declared since; while Postgres is away, what is known goes on."""
+        self._looked_up = time.monotonic()
+        try:
+            async with self._pool.acquire() as connection:
+                sources = await Store(connection).sources()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.warning("declarations cannot be looked up: %r", error)
+            return
+        if sources != self._sources:
+            await self._in_thread(self._learn, sources)
+
+    def _learn(self, sources: dict[str, Source]) -> None:
+        fresh = sources.keys() - self._sources.keys()
+        self._sources = sources
+        for topic in self._intakes.keys() & sources.keys():
+            self._intakes[topic].learn(sources[topic])
+        if fresh:
+            self._consumer.subscribe(
+                sorted(sources), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+            )
+
+    def _take(self) -> None:
+        now = time.monotonic()
+        for message in self._consumer.consume(_BATCH, _TAKE_SECONDS):
+            if error := message.error():
+                if error.fatal():
+                    raise KafkaException(error)
+                log.warning("%s: %s", message.topic(), error)
+            elif intake := self._intakes.get(message.topic() or ""):
+                intake.buffer.add(_taken(message), now)
+
+    async def _serve(self, intake: Intake) -> None:
+        if intake.due(time.monotonic()):
+            await self._patiently(intake, intake.committing, self._commit(intake))
+        if not intake.announced and intake.announcing.ready(time.monotonic()):
+            await self._patiently(intake, intake.announcing, self._announce(intake))
+        if intake.held != intake.full():
+            await self._in_thread(self._hold_or_release, intake)
+
+    async def _patiently(self, intake: Intake, patience: Patience, work: Coroutine[Any, Any, None]) -> None:
+        """Whatever fails, this table waits and the others go on."""
+        try:
+            await work
+            patience.succeeded()
+        except Fatal:
+            raise
+        except Exception as error:
+            seconds = patience.failed(time.monotonic())
+            metrics.COMMIT_FAILURES.labels(intake.source.table).inc()
+            log.warning("%s: trying again in %.1f s: %r", intake.source.table, seconds, error, exc_info=seconds < 1)
+
+    async def _commit(self, intake: Intake) -> None:
+        with telemetry.span(f"commit {intake.source.table}"):
+            with metrics.COMMIT_SECONDS.labels(intake.source.table).time():
+                moved = await self._in_thread(intake.commit)
+            if moved:
+                log.warning("%s: partitions %s had moved, reading them again", intake.source.table, sorted(moved))
+                await self._in_thread(self._read_again, intake, moved)
+                return
+            await self._patiently(intake, intake.announcing, self._say(intake))
+        await self._in_thread(self._show_progress, intake)
+        await self._in_thread(intake.tidy)
+
+    async def _announce(self, intake: Intake) -> None:
+        with telemetry.span(f"announce {intake.source.table}"):
+            await self._say(intake)
+
+    async def _say(self, intake: Intake) -> None:
+        table = await self._in_thread(intake.table)
+        await self._announcer.announce(intake.source.table, table)
+        intake.announced = True
+
+    def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        for topic in {partition.topic for partition in partitions}:
+            if topic not in self._intakes:
+                self._intakes[topic] = Intake(
+                    self._sources[topic], tables=self._tables, parking=self._parking, settings=self._settings
+                )
+        self._consumer.incremental_assign(self._placed(partitions))
+
+    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        for partition in partitions:
+            if intake := self._intakes.get(partition.topic):
+                intake.drop(partition.partition)
+
+    def _read_again(self, intake: Intake, partitions: Collection[int]) -> None:
+        """Not by a seek: a new assignment also forgets what was fetched ahead."""
+        again = [TopicPartition(intake.source.topic, partition) for partition in partitions]
+        self._consumer.incremental_unassign(again)
+        self._consumer.incremental_assign(self._placed(again))
+
+    def _placed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """The partitions with the offsets where their tables end."""
+        placed = []
+        for topic in {partition.topic for partition in partitions}:
+            wanted = [partition.partition for partition in partitions if partition.topic == topic]
+            for partition, offset in _insistently(self._intakes[topic].place, wanted).items():
+                placed.append(TopicPartition(topic, partition, offset or OFFSET_BEGINNING))
+        return placed
+
+    def _hold_or_release(self, intake: Intake) -> None:
+        """What cannot be committed must not grow."""
+        intake.held = intake.full()
+        (self._consumer.pause if intake.held else self._consumer.resume)(self._assignment(intake))
+
+    def _assignment(self, intake: Intake) -> list[TopicPartition]:
+        return [partition for partition in self._consumer.assignment() if partition.topic == intake.source.topic]
+
+    def _show_progress(self, intake: Intake) -> None:
+        """So that every Kafka tool shows how far the tables are; nobody reads from these offsets."""
+        topic = intake.source.topic
+        places = [TopicPartition(topic, partition, offset) for partition, offset in intake.buffer.places().items()]
+        with suppress(KafkaException):
+            self._consumer.commit(offsets=places, asynchronous=True)
+
+
+def _taken(message: Any) -> Taken:
+    return Taken(
+        partition=message.partition(),
+        offset=message.offset(),
+        timestamp_ms=message.timestamp()[1],
+        key=message.key(),
+        value=message.value(),
+        headers=message.headers() or (),
+    )
+
+
+def _insistently(place: Callable[[list[int]], dict[int, int]], partitions: list[int]) -> dict[int, int]:
+    """A partition must not be read before its place is known; heartbeats go on meanwhile.
+
+    Raises:
+        Fatal: S3 stayed away.
+    """
+    patience = Patience()
+    for _ in range(_PLACE_ATTEMPTS):
+        try:
+            return place(partitions)
+        except Exception as error:
+            log.warning("places cannot be looked up: %r", error)
+            time.sleep(patience.failed(0))
+    raise Fatal("the tables cannot be read, so nobody knows where to go on")
