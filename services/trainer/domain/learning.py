@@ -1,0 +1,132 @@
+"""How a run learns: split by time, try configurations, calibrate, and ship what the held-out rows can judge.
+
+The rows are cut by time into train, calibrate and test. Configurations are fitted on train and compared on calibrate.
+The chosen one is fitted again on both, newest rows included, under the calibration learned before. The test rows stay
+unseen by what is shipped: the metrics told of a version, and the gates it passes later, are of its very bytes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+
+from schemas.events.parts import Signature
+from schemas.specs import ModelSpec, StreamSpec
+from services.trainer.domain.calibration import calibrated
+from services.trainer.domain.pipelines import pipeline_of
+from services.trainer.domain.search import TASKS_OF, Configuration
+from shared.dataset import Dataset, time_split
+from shared.matrix import Inputs, Projection
+from shared.quality import Task, main_metric, metrics
+
+SHARES = (0.70, 0.15, 0.15)
+LEAST_ROWS = 100
+LEAST_ROWS_OF_A_CLASS = 5  # in each part: calibration needs five, metrics need one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """n rows as a version sees them: inputs float32 (n, features); labels (n,), class indices or values."""
+
+    inputs: Inputs
+    labels: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Three stretches of time, one after the other; `until` is the last time of each."""
+
+    train: Rows
+    calibrate: Rows
+    test: Rows
+    until: tuple[datetime, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A configuration fitted on train, and its main metric on calibrate (uncalibrated)."""
+
+    configuration: Configuration
+    fitted: Pipeline
+    score: float
+
+
+def matured(dataset: Dataset, stream_spec: StreamSpec, cut_time: datetime) -> Dataset:
+    """The rows whose labels must have arrived by the cut.
+
+    Of younger rows only the quick answers are known, and those are not like the others.
+    """
+    return dataset.part(None, cut_time - stream_spec.label.delay)
+
+
+def parts_of(dataset: Dataset, signature: Signature, stream_spec: StreamSpec) -> Parts:
+    """Split a dataset of at least one row."""
+    until = time_split(dataset.times, SHARES)
+    projection = Projection(signature, stream_spec)
+
+    def rows(after: datetime | None, last: datetime) -> Rows:
+        part = dataset.part(after, last)
+        labels = part.labels.astype(np.intp) if signature.classes else part.labels
+        return Rows(inputs=projection(part.matrix), labels=labels)
+
+    first, second, third = until
+    return Parts(train=rows(None, first), calibrate=rows(first, second), test=rows(second, third), until=until)
+
+
+def unsuitable(spec: ModelSpec) -> str | None:
+    """Why these estimators cannot learn this task; None when they can."""
+    wrong = [name for name in spec.training.estimators if spec.task not in TASKS_OF[name]]
+    return f"training.estimators: {wrong} cannot learn a {spec.task} task" if wrong else None
+
+
+def too_few(rows: int, spec: ModelSpec) -> str | None:
+    """Why a run must not learn from so few rows; None when it may.
+
+    The monitor counts rows as they are served, the tables hold them as they are accepted: half is not too few.
+    """
+    least = max(LEAST_ROWS, spec.training.min_rows // 2)
+    window = timedelta(seconds=round(spec.training.window.total_seconds()))
+    return None if rows >= least else f"expected {least} labelled rows in a window of {window}, got {rows}"
+
+
+def too_one_sided(parts: Parts, classes: Sequence[str]) -> str | None:
+    """Which class is too rare in which part; None for numbers, or when every class is there."""
+    for name, rows in (("train", parts.train), ("calibrate", parts.calibrate), ("test", parts.test)):
+        counts = np.bincount(rows.labels, minlength=len(classes)) if classes else np.array([len(rows)])
+        for label, count in zip(classes or ("rows",), counts, strict=True):
+            if count < LEAST_ROWS_OF_A_CLASS:
+                return f"expected {LEAST_ROWS_OF_A_CLASS} rows of {label!r} in the {name} part, got {count}"
+    return None
+
+
+def attempt(configuration: Configuration, parts: Parts, signature: Signature, task: Task, seed: int) -> Trial:
+    """Fit on train, score on calibrate."""
+    fitted = pipeline_of(configuration, signature, seed).fit(parts.train.inputs, parts.train.labels)
+    inputs = parts.calibrate.inputs
+    answers = fitted.predict_proba(inputs) if signature.classes else fitted.predict(inputs)
+    score = metrics(task, parts.calibrate.labels, answers)[main_metric(task)[0]]
+    return Trial(configuration=configuration, fitted=fitted, score=score)
+
+
+def best_of(trials: Sequence[Trial], task: Task) -> Trial:
+    """The best score; of equal ones the first."""
+    sign = 1 if main_metric(task)[1] else -1
+    return max(trials, key=lambda trial: sign * trial.score)
+
+
+def shipped(trial: Trial, parts: Parts, signature: Signature) -> Pipeline:
+    """The configuration of `trial` fitted on train and calibrate, calibrated; it has not seen test."""
+    inputs = np.concatenate([parts.train.inputs, parts.calibrate.inputs])
+    labels = np.concatenate([parts.train.labels, parts.calibrate.labels])
+    refitted = clone(trial.fitted).fit(inputs, labels)
+    if not signature.classes:
+        return refitted
+    return calibrated(trial.fitted, refitted, parts.calibrate.inputs, parts.calibrate.labels)

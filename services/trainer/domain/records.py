@@ -1,0 +1,120 @@
+"""What is written down of a run: the recipe that it can be made from again, its manifest and its reference."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.events.monitor import TrainingRequested
+from schemas.events.parts import Cut, Signature, Span
+from schemas.specs import ModelSpec, Part, StreamSpec
+from services.trainer.domain.learning import SHARES, Parts, Trial
+from shared.dataset import Dataset
+from shared.reference import binned, feature_reference
+
+
+class Recipe(Part):
+    """All that a run depends on beside code and libraries: equal recipes give equal ONNX bytes."""
+
+    model: str
+    run_id: str
+    spec: ModelSpec
+    stream_spec: StreamSpec
+    cut: Cut
+    quarantined: tuple[Span, ...] = ()
+    seed: int
+
+    @classmethod
+    def of_request(cls, event: TrainingRequested) -> Self:
+        """The recipe of a requested run."""
+        asked = event.model_dump(include={"model", "run_id", "spec", "stream_spec", "cut", "quarantined"})
+        return cls.model_validate(asked | {"seed": event.spec.training.seed})
+
+    @classmethod
+    def of_manifest(cls, data: bytes) -> Self:
+        """The recipe inside a manifest."""
+        return cls.model_validate_json(data, extra="ignore")
+
+
+def canonical(document: Mapping[str, Any]) -> bytes:
+    """JSON with sorted keys and no spaces, so that equal documents have equal digests.
+
+    >>> canonical({"b": 1, "a": [0.5]})
+    b'{"a":[0.5],"b":1}'
+    """
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def manifest_of(
+    recipe: Recipe,
+    *,
+    provenance: Mapping[str, Any],
+    parts: Parts,
+    trials: Sequence[Trial],
+    chosen: Trial,
+    classes: Sequence[str],
+    parity: float,
+    digests: Mapping[str, str],
+) -> bytes:
+    """The manifest: the recipe's own fields, where it was made from what, and what came of it."""
+    names = ("train", "calibrate", "test")
+    rows = (parts.train, parts.calibrate, parts.test)
+    split = {
+        "shares": list(SHARES),
+        "rows": {name: len(part) for name, part in zip(names, rows, strict=True)},
+        **{f"{name}_until": until.isoformat() for name, until in zip(names, parts.until, strict=True)},
+    }
+    return canonical(
+        recipe.model_dump(mode="json")
+        | dict(provenance)
+        | {
+            "split": split,
+            "trials": [_described(trial) for trial in trials],
+            "chosen": _described(chosen),
+            "classes": list(classes),
+            "parity": parity,
+            "digests": dict(digests),
+        }
+    )
+
+
+def _described(trial: Trial) -> dict[str, Any]:
+    configuration = trial.configuration
+    return {"estimator": configuration.estimator, "parameters": dict(configuration.parameters), "score": trial.score}
+
+
+def reference_of(
+    dataset: Dataset,
+    *,
+    stream_spec: StreamSpec,
+    signature: Signature,
+    test_scores: NDArray[np.float64],
+    metrics: Mapping[str, float],
+) -> bytes:
+    """What normal looks like to a version.
+
+    Features and labels of all rows of the run, as the decoder makes them (float64, before the version's float32);
+    scores and metrics of the test rows, as those of rows a model has learned by heart are not what serving will see.
+    """
+    places = {name: index for index, name in enumerate(stream_spec.features)}
+    features = {
+        column.name: feature_reference(stream_spec.features[column.name], dataset.matrix[:, places[column.name]])
+        for column in signature.features
+    }
+    document = {
+        "features": features,
+        "score": binned(test_scores),
+        "label": _labels(dataset.labels, signature.classes),
+        "rows": len(dataset),
+        "metrics": dict(metrics),
+    }
+    return canonical(document)
+
+
+def _labels(labels: NDArray[np.float64], classes: Sequence[str]) -> dict[str, Any]:
+    if not classes:
+        return {"mean": float(labels.mean()), "std": float(labels.std())}
+    counts = np.bincount(labels.astype(np.intp), minlength=len(classes)).tolist()
+    return {"counts": dict(zip(classes, counts, strict=True))}
