@@ -1,0 +1,81 @@
+"""Wiring of the registry: what it hears and who handles it; the HTTP API; the clock of approvals."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from schemas.events import deployer, ingestor, monitor, trainer, validator
+from schemas.topics import DEPLOYER, INGESTOR, MONITOR, TRAINER, VALIDATOR
+from services.registry import handlers as on
+from services.registry.access import check_routes
+from services.registry.acts import Acts
+from services.registry.api import api
+from services.registry.reading import Reading
+from services.registry.settings import Settings
+from shared.bus import Handlers
+from shared.service import Service, open_service
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def handlers(_: Service) -> Handlers:
+    return {
+        INGESTOR: {ingestor.DatasetCommitted: on.on_dataset_committed},
+        MONITOR: {
+            monitor.TrainingRequested: on.on_training_requested,
+            monitor.WindowMeasured: on.on_window_measured,
+            monitor.RolloutMeasured: on.on_rollout_measured,
+            monitor.AlertRaised: on.on_alert_raised,
+            monitor.AlertResolved: on.on_alert_resolved,
+            monitor.DataQuarantined: on.on_data_quarantined,
+        },
+        TRAINER: {
+            trainer.TrainingProgressed: on.on_training_progressed,
+            trainer.ModelTrained: on.on_model_trained,
+            trainer.TrainingFailed: on.on_training_failed,
+        },
+        VALIDATOR: {
+            validator.ModelValidated: on.on_model_validated,
+            validator.ModelRejected: on.on_model_rejected,
+        },
+        DEPLOYER: {
+            deployer.RolloutChanged: on.on_rollout_changed,
+            deployer.RolloutSwitched: on.on_rollout_switched,
+            deployer.RolloutEnded: on.on_rollout_ended,
+            deployer.PredictionsWithdrawn: on.on_predictions_withdrawn,
+            deployer.LoadFailed: on.on_load_failed,
+        },
+    }
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Service]:
+    settings = Settings()
+    app = api(settings)
+
+    @asynccontextmanager
+    async def around(service: Service) -> AsyncIterator[None]:
+        check_routes(app)
+        open_to_callers(app, service)
+        yield
+
+    async with open_service(
+        "registry", http=settings, migrations=[MIGRATIONS], handlers=handlers, app=app, around=around
+    ) as service:
+        service.go("expiry", expiry(app.state.acts, settings.expiry_poll_seconds))
+        yield service
+
+
+def open_to_callers(app: FastAPI, service: Service) -> None:
+    app.state.acts = Acts(pool=service.pool, kafka=service.kafka)
+    app.state.reading = Reading(service.pool)
+
+
+async def expiry(acts: Acts, poll_seconds: float) -> None:
+    """Refuse what nobody approved in time; the one thing here that a clock decides."""
+    while True:
+        await acts.refuse_expired()
+        await asyncio.sleep(poll_seconds)

@@ -1,0 +1,310 @@
+-- name: lock_apply
+-- One application of declarations at a time.
+SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || ':apply', 0))
+
+-- name: streams
+-- All declared streams.
+SELECT name, revision, spec FROM stream ORDER BY name
+
+-- name: models
+-- All declared models.
+SELECT name, revision, spec FROM model ORDER BY name
+
+-- name: columns
+-- The type that each feature of a stream ever had; features of a table never change theirs.
+SELECT DISTINCT ON (r.name, f.key) r.name AS stream, f.key AS feature, f.value ->> 'type' AS type
+FROM revision r, jsonb_each(r.spec -> 'features') f
+WHERE r.kind = 'stream' ORDER BY r.name, f.key, r.revision DESC
+
+-- name: serving
+-- Which live versions need which feature of which stream.
+SELECT m.stream, f.value AS feature, array_agg(v.model || ':' || v.version ORDER BY v.model, v.version) AS users
+FROM version v JOIN model m ON m.name = v.model, jsonb_array_elements_text(v.candidate -> 'spec' -> 'features') f
+WHERE v.stage = ANY($1::text[]) GROUP BY m.stream, f.value
+
+-- name: save_stream
+-- The latest revision of a stream.
+INSERT INTO stream (name, revision, spec, actor, applied_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (name) DO UPDATE SET revision = $2, spec = $3, actor = $4, applied_at = $5
+
+-- name: save_model
+-- The latest revision of a model.
+INSERT INTO model (name, stream, stream_revision, revision, spec, actor, applied_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (name) DO UPDATE
+SET stream_revision = $3, revision = $4, spec = $5, actor = $6, applied_at = $7
+
+-- name: save_revision
+-- What was declared, for ever.
+INSERT INTO revision (kind, name, revision, spec, actor, reason, applied_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
+
+-- name: lock_model
+-- A model, held until the transaction ends: decisions about one model take turns.
+SELECT name, stream, spec, rollout_revision, phase, champion, challenger, frozen
+FROM model WHERE name = $1 FOR UPDATE
+
+-- name: lock_audit
+-- Rows of the audit log are chained one at a time; taken last in every transaction.
+SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || ':audit', 0))
+
+-- name: last_audit
+-- The end of the chain.
+SELECT position, hash FROM audit ORDER BY position DESC LIMIT 1
+
+-- name: add_audit
+-- Append a sealed row.
+INSERT INTO audit (position, at, actor, action, subject, reason, what, event_id, previous_hash, hash)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+
+-- name: version_of_run
+-- The version a run became.
+SELECT version FROM version WHERE run_id = $1
+
+-- name: add_version
+-- Number a candidate; the model's lock is held.
+INSERT INTO version (model, version, run_id, stage, candidate, traceparent, created_at)
+SELECT $1, coalesce(max(version), 0) + 1, $2, 'trained', $3, $4, $5 FROM version WHERE model = $1
+RETURNING version
+
+-- name: version
+-- One version, as decisions need it.
+SELECT model, version, run_id, stage, candidate, gates, approval, expires_at, traceparent
+FROM version WHERE model = $1 AND version = $2
+
+-- name: judge
+-- What the gates said of a version.
+UPDATE version SET gates = $3, report = $4, explanation = $5 WHERE model = $1 AND version = $2
+
+-- name: ask_approval
+-- Who must say yes, and until when.
+UPDATE version SET approval = $3, expires_at = $4 WHERE model = $1 AND version = $2
+
+-- name: move
+-- A version enters a stage.
+UPDATE version SET stage = $3 WHERE model = $1 AND version = $2
+
+-- name: note_stage
+-- A stage of a version's history.
+INSERT INTO stage (model, version, stage, at, actor, reason) VALUES ($1, $2, $3, $4, $5, $6)
+
+-- name: stages
+-- The stage of every version of a model.
+SELECT version, stage FROM version WHERE model = $1
+
+-- name: approve
+-- A yes; a person's second is the first again.
+INSERT INTO approval (model, version, actor, reason, at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (model, version, actor) DO NOTHING
+
+-- name: approvers
+-- Who said yes, in order.
+SELECT actor FROM approval WHERE model = $1 AND version = $2 ORDER BY at, actor
+
+-- name: expired
+-- Versions whose approval was not given in time.
+SELECT model, version FROM version WHERE stage = 'awaiting_approval' AND expires_at <= $1 ORDER BY model, version
+
+-- name: run_requested
+-- A run was asked for.
+INSERT INTO run (run_id, model, state, reason, request, cut_time, requested_at, trace_id, seen_at)
+VALUES ($1, $2, 'requested', $3, $4, $5, $6, $7, $6)
+ON CONFLICT (run_id) DO UPDATE SET reason = $3, request = $4, cut_time = $5, requested_at = $6, trace_id = $7
+
+-- name: run_progressed
+-- A run moved on; what is over is over.
+INSERT INTO run (run_id, model, state, stage, done, total, best_score, trace_id, seen_at)
+VALUES ($1, $2, 'training', $3, $4, $5, $6, $7, $8)
+ON CONFLICT (run_id) DO UPDATE
+SET state = CASE WHEN run.state = 'requested' THEN 'training' ELSE run.state END,
+    stage = $3, done = $4, total = $5, best_score = coalesce($6, run.best_score),
+    trace_id = coalesce(run.trace_id, $7)
+
+-- name: run_trained
+-- A run produced a candidate.
+INSERT INTO run (run_id, model, state, fit_seconds, run_seconds, version, trace_id, seen_at)
+VALUES ($1, $2, 'trained', $3, $4, $5, $6, $7)
+ON CONFLICT (run_id) DO UPDATE
+SET state = CASE WHEN run.state IN ('requested', 'training') THEN 'trained' ELSE run.state END,
+    fit_seconds = $3, run_seconds = $4, version = $5, trace_id = coalesce(run.trace_id, $6)
+
+-- name: run_finished
+-- A run's candidate was judged, or there is none.
+INSERT INTO run (run_id, model, state, version, failure, explanation, trace_id, seen_at, finished_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+ON CONFLICT (run_id) DO UPDATE
+SET state = $3, version = coalesce($4, run.version), failure = $5, explanation = $6,
+    trace_id = coalesce(run.trace_id, $7), finished_at = $8
+
+-- name: serve
+-- Who serves a model from this revision on.
+UPDATE model SET rollout_revision = $2, phase = $3, champion = $4, challenger = $5, share = $6, step = $7, frozen = $8
+WHERE name = $1
+
+-- name: open_rollout_of
+-- The running rollout of a version.
+SELECT first_revision FROM rollout WHERE model = $1 AND version = $2 AND outcome IS NULL
+ORDER BY first_revision DESC LIMIT 1
+
+-- name: open_rollout
+-- The running rollout of a model, whichever version it tries.
+SELECT first_revision FROM rollout WHERE model = $1 AND outcome IS NULL ORDER BY first_revision DESC LIMIT 1
+
+-- name: had_rollout
+-- Whether a version was ever rolled out.
+SELECT EXISTS (SELECT FROM rollout WHERE model = $1 AND version = $2)
+
+-- name: start_rollout
+-- A version begins to be tried.
+INSERT INTO rollout (model, first_revision, version, started_at, trace_id) VALUES ($1, $2, $3, $4, $5)
+
+-- name: end_rollout
+-- What became of the latest rollout of a version.
+UPDATE rollout SET outcome = $3, reason = $4, ended_at = $5
+WHERE model = $1 AND version = $2
+  AND first_revision = (SELECT max(first_revision) FROM rollout WHERE model = $1 AND version = $2)
+
+-- name: withdraw
+-- The blast radius of the latest rollout of a version.
+UPDATE rollout SET withdrawn = $3
+WHERE model = $1 AND version = $2
+  AND first_revision = (SELECT max(first_revision) FROM rollout WHERE model = $1 AND version = $2)
+
+-- name: add_step
+-- A revision of who serves.
+INSERT INTO rollout_step
+    (model, revision, first_revision, phase, champion, challenger, share, step, frozen, reason, at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+
+-- name: measure_rollout
+-- The latest evidence about a challenger; older evidence does not replace newer.
+UPDATE rollout SET evidence = $3
+WHERE model = $1 AND version = $2 AND outcome IS NULL
+  AND (evidence IS NULL OR (evidence ->> 'measured_at')::timestamptz <= $4)
+
+-- name: switch
+-- Where a revision took hold of a partition.
+INSERT INTO rollout_switch (model, revision, partition, input_offset, at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+
+-- name: raise_alert
+-- Something needs attention.
+INSERT INTO alert (alert, model, kind, severity, features, explanation, version, quality_window, raised_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (alert) DO NOTHING
+
+-- name: resolve_alert
+-- It no longer does.
+UPDATE alert SET resolved_at = $2, resolution = $3 WHERE alert = $1
+
+-- name: add_window
+-- A closed window of a version.
+INSERT INTO quality_window (model, version, number, measured) VALUES ($1, $2, $3, $4)
+ON CONFLICT (model, version, number) DO UPDATE SET measured = $4
+
+-- name: trim_windows
+-- Only the latest windows of a model are kept.
+DELETE FROM quality_window WHERE model = $1 AND position <= (
+    SELECT position FROM quality_window WHERE model = $1 ORDER BY position DESC OFFSET $2 LIMIT 1)
+
+-- name: commit_dataset
+-- A table's latest version; an older one only adds to the counts.
+INSERT INTO dataset AS d (name, stream, kind, version, offsets, commits, rows_total, rejected_total, time_min, time_max, committed_at)
+VALUES ($1, $2, $3, $4, $5, 1, $6, $7, $8, $9, $10)
+ON CONFLICT (name) DO UPDATE
+SET commits = d.commits + 1, rejected_total = d.rejected_total + $7,
+    version = greatest(d.version, $4),
+    offsets = CASE WHEN $4 > d.version THEN $5 ELSE d.offsets END,
+    rows_total = CASE WHEN $4 > d.version THEN $6 ELSE d.rows_total END,
+    time_min = least(d.time_min, $8), time_max = greatest(d.time_max, $9),
+    committed_at = greatest(d.committed_at, $10)
+
+-- name: quarantine
+-- A stretch of data that training leaves out.
+INSERT INTO quarantine (stream, starts_at, ends_at, features, explanation) VALUES ($1, $2, $3, $4, $5)
+
+-- name: read_streams
+-- Streams by name, with their models.
+SELECT s.*, ARRAY(SELECT m.name FROM model m WHERE m.stream = s.name ORDER BY m.name) AS models
+FROM stream s WHERE s.name > $1 ORDER BY s.name LIMIT $2
+
+-- name: read_stream
+-- One stream, with its models.
+SELECT s.*, ARRAY(SELECT m.name FROM model m WHERE m.stream = s.name ORDER BY m.name) AS models
+FROM stream s WHERE s.name = $1
+
+-- name: read_models
+-- Models by name.
+SELECT * FROM model WHERE name > $1 ORDER BY name LIMIT $2
+
+-- name: read_model
+-- One model.
+SELECT * FROM model WHERE name = $1
+
+-- name: read_versions
+-- Versions of a model, newest first, without their specs.
+SELECT v.model, v.version, v.run_id, v.stage, v.created_at, v.explanation, v.approval, v.expires_at,
+       split_part(v.traceparent, '-', 2) AS trace_id,
+       v.candidate -> 'metrics' AS metrics, (v.candidate ->> 'rows')::bigint AS rows,
+       ARRAY(SELECT g ->> 'name' FROM jsonb_array_elements(v.gates) g WHERE g ->> 'verdict' = 'failed') AS failed_gates
+FROM version v WHERE v.model = $1 AND v.version < $2 ORDER BY v.version DESC LIMIT $3
+
+-- name: read_version
+-- One version, whole.
+SELECT v.*, split_part(v.traceparent, '-', 2) AS trace_id,
+       v.candidate -> 'metrics' AS metrics, (v.candidate ->> 'rows')::bigint AS rows,
+       ARRAY(SELECT g ->> 'name' FROM jsonb_array_elements(v.gates) g WHERE g ->> 'verdict' = 'failed') AS failed_gates
+FROM version v WHERE v.model = $1 AND v.version = $2
+
+-- name: read_stages
+-- The history of a version, oldest first.
+SELECT stage, at, actor, reason FROM stage WHERE model = $1 AND version = $2 ORDER BY position
+
+-- name: read_approvals
+-- Who said yes to a version.
+SELECT actor, reason, at FROM approval WHERE model = $1 AND version = $2 ORDER BY at, actor
+
+-- name: count_stages
+-- How many versions of a model are in each stage.
+SELECT stage, count(*) AS versions FROM version WHERE model = $1 GROUP BY stage ORDER BY stage
+
+-- name: read_awaiting
+-- Versions of a model that wait for a person.
+SELECT version FROM version WHERE model = $1 AND stage = 'awaiting_approval' ORDER BY version
+
+-- name: read_rollouts
+-- Rollouts of a model, newest first.
+SELECT * FROM rollout WHERE model = $1 AND first_revision < $2 ORDER BY first_revision DESC LIMIT $3
+
+-- name: read_rollout_of
+-- The latest rollout of a version.
+SELECT * FROM rollout WHERE model = $1 AND version = $2 ORDER BY first_revision DESC LIMIT 1
+
+-- name: read_steps
+-- The revisions of rollouts, oldest first, with the offsets at which partitions followed.
+SELECT s.*, coalesce((
+    SELECT jsonb_object_agg(w.partition, w.input_offset) FROM rollout_switch w
+    WHERE w.model = s.model AND w.revision = s.revision), '{}') AS switched
+FROM rollout_step s WHERE s.model = $1 AND s.first_revision = ANY($2::int[]) ORDER BY s.revision
+
+-- name: read_runs
+-- Runs of a model, newest first.
+SELECT * FROM run WHERE model = $1 AND position < $2 ORDER BY position DESC LIMIT $3
+
+-- name: read_alerts
+-- Alerts of a model, newest first.
+SELECT * FROM alert WHERE model = $1 AND position < $2 ORDER BY position DESC LIMIT $3
+
+-- name: read_open_alerts
+-- Alerts of a model that still hold, newest first.
+SELECT * FROM alert WHERE model = $1 AND resolved_at IS NULL ORDER BY position DESC LIMIT $2
+
+-- name: read_windows
+-- Windows of a model, newest first.
+SELECT position, measured FROM quality_window WHERE model = $1 AND position < $2 ORDER BY position DESC LIMIT $3
+
+-- name: read_tables
+-- The latest version of every table.
+SELECT * FROM dataset WHERE name > $1 ORDER BY name LIMIT $2
+
+-- name: read_audit
+-- The audit log, oldest first.
+SELECT * FROM audit WHERE position > $1 ORDER BY position LIMIT $2

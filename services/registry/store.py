@@ -1,0 +1,251 @@
+"""What the registry keeps. Verbs of the domain over queries.sql; reads for people are in reading.py."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from schemas.events.deployer import RolloutChanged
+from schemas.events.ingestor import DatasetCommitted
+from schemas.events.monitor import AlertRaised, DataQuarantined, RolloutMeasured, WindowMeasured
+from schemas.events.parts import Artifact, Candidate, Gate
+from schemas.events.trainer import TrainingProgressed
+from schemas.specs import ModelSpec, StreamSpec
+from services.registry.domain.audit import BEGINNING, Entry, canonical, seal
+from services.registry.domain.plan import Change, Declared
+from services.registry.domain.stages import LIVE, Stage
+from shared import queries
+from shared.postgres import Connection
+
+QUERIES = queries.load(Path(__file__).parent / "queries.sql")
+WINDOWS_KEPT = 500  # of a model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model under its lock."""
+
+    name: str
+    spec: ModelSpec
+    rollout_revision: int
+    champion: int | None
+    challenger: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """A version, as decisions about it need it."""
+
+    model: str
+    version: int
+    run_id: str
+    stage: str
+    candidate: Candidate
+    approval: str | None
+    expires_at: datetime | None
+    traceparent: str | None
+
+
+class Store:
+    """The record, inside one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def _run(self, query: str, *arguments: Any) -> None:
+        await self._connection.execute(QUERIES[query], *arguments)
+
+    async def _rows(self, query: str, *arguments: Any) -> list[Any]:
+        rows: list[Any] = await self._connection.fetch(QUERIES[query], *arguments)
+        return rows
+
+    async def _value(self, query: str, *arguments: Any) -> Any:
+        return await self._connection.fetchval(QUERIES[query], *arguments)
+
+    # declarations
+
+    async def lock_apply(self) -> None:
+        """Take turns with other applications until the transaction ends."""
+        await self._run("lock_apply")
+
+    async def declared(self) -> Declared:
+        streams = {row["name"]: (StreamSpec.model_validate(row["spec"]), row["revision"])
+                   for row in await self._rows("streams")}  # fmt: skip
+        models = {row["name"]: (ModelSpec.model_validate(row["spec"]), row["revision"])
+                  for row in await self._rows("models")}  # fmt: skip
+        serving = {(row["stream"], row["feature"]): row["users"] for row in await self._rows("serving", list(LIVE))}
+        columns = {(row["stream"], row["feature"]): row["type"] for row in await self._rows("columns")}
+        return Declared(streams=streams, models=models, serving=serving, columns=columns)
+
+    async def save(self, change: Change, actor: str, reason: str, at: datetime) -> None:
+        spec = change.spec.model_dump(mode="json")
+        if isinstance(change.spec, StreamSpec):
+            await self._run("save_stream", change.name, change.revision, spec, actor, at)
+        else:
+            stream, revision = change.stream.stream, change.stream_revision
+            await self._run("save_model", change.name, stream, revision, change.revision, spec, actor, at)
+        await self._run("save_revision", change.kind, change.name, change.revision, spec, actor, reason, at)
+
+    async def lock_model(self, name: str) -> Model | None:
+        """Hold a model until the transaction ends; None when it is not declared."""
+        for row in await self._rows("lock_model", name):
+            return Model(
+                name=name,
+                spec=ModelSpec.model_validate(row["spec"]),
+                rollout_revision=row["rollout_revision"],
+                champion=row["champion"],
+                challenger=row["challenger"],
+            )
+        return None
+
+    # versions
+
+    async def number(self, candidate: Candidate, traceparent: str | None, at: datetime) -> int:
+        """The version of a run: the number it has, or the model's next. The model must be locked."""
+        known: int | None = await self._value("version_of_run", candidate.run_id)
+        if known is not None:
+            return known
+        dumped = candidate.model_dump(mode="json")
+        added: int = await self._value("add_version", candidate.model, candidate.run_id, dumped, traceparent, at)
+        return added
+
+    async def version(self, model: str, version: int) -> Version | None:
+        for row in await self._rows("version", model, version):
+            return Version(
+                model=model,
+                version=version,
+                run_id=row["run_id"],
+                stage=row["stage"],
+                candidate=Candidate.model_validate(row["candidate"]),
+                approval=row["approval"],
+                expires_at=row["expires_at"],
+                traceparent=row["traceparent"],
+            )
+        return None
+
+    async def judge(
+        self, model: str, version: int, gates: Sequence[Gate], report: Artifact | None, explanation: str | None
+    ) -> None:
+        dumped = report.model_dump(mode="json") if report else None
+        await self._run("judge", model, version, [gate.model_dump(mode="json") for gate in gates], dumped, explanation)
+
+    async def ask_approval(self, model: str, version: int, approval: str, expires_at: datetime | None) -> None:
+        await self._run("ask_approval", model, version, approval, expires_at)
+
+    async def approve(self, model: str, version: int, actor: str, reason: str, at: datetime) -> list[str]:
+        """Note a yes; returns all who said it."""
+        await self._run("approve", model, version, actor, reason, at)
+        return [row["actor"] for row in await self._rows("approvers", model, version)]
+
+    async def note_stage(self, model: str, version: int, stage: Stage, at: datetime, actor: str, reason: str) -> None:
+        """Into the history only: the fact came late."""
+        await self._run("note_stage", model, version, stage, at, actor, reason)
+
+    async def move(self, model: str, version: int, stage: Stage, at: datetime, actor: str, reason: str) -> None:
+        await self._run("move", model, version, stage)
+        await self.note_stage(model, version, stage, at, actor, reason)
+
+    async def stages(self, model: str) -> dict[int, str]:
+        return {row["version"]: row["stage"] for row in await self._rows("stages", model)}
+
+    async def expired(self, now: datetime) -> list[tuple[str, int]]:
+        """(model, version) of requests that nobody answered in time."""
+        return [(row["model"], row["version"]) for row in await self._rows("expired", now)]
+
+    # runs
+
+    async def run_requested(
+        self, run_id: str, model: str, reason: str, request: str, cut_time: datetime, at: datetime, trace: str | None
+    ) -> None:
+        await self._run("run_requested", run_id, model, reason, request, cut_time, at, trace)
+
+    async def run_progressed(self, event: TrainingProgressed, at: datetime, trace: str | None) -> None:
+        progress = (event.stage, event.done, event.total, event.best_score)
+        await self._run("run_progressed", event.run_id, event.model, *progress, trace, at)
+
+    async def run_trained(
+        self, run_id: str, model: str, fit_seconds: float, run_seconds: float, version: int, at: datetime,
+        trace: str | None,
+    ) -> None:  # fmt: skip
+        await self._run("run_trained", run_id, model, fit_seconds, run_seconds, version, trace, at)
+
+    async def run_finished(
+        self, run_id: str, model: str, state: str, at: datetime, trace: str | None, *, version: int | None = None,
+        failure: str | None = None, explanation: str | None = None,
+    ) -> None:  # fmt: skip
+        await self._run("run_finished", run_id, model, state, version, failure, explanation, trace, at)
+
+    # rollouts
+
+    async def serve(self, event: RolloutChanged, at: datetime, trace: str | None) -> None:
+        """Who serves now, as a step of the rollout it belongs to."""
+        challenger = event.challenger.version if event.challenger else None
+        rollout = await self._rollout_of(event, challenger, at, trace)
+        state = (event.phase, event.champion.version, challenger, event.share, event.step, event.frozen)
+        await self._run("serve", event.model, event.revision, *state)
+        await self._run("add_step", event.model, event.revision, rollout, *state, event.reason, at)
+
+    async def _rollout_of(
+        self, event: RolloutChanged, challenger: int | None, at: datetime, trace: str | None
+    ) -> int | None:
+        tried = challenger or event.champion.version
+        query, arguments = ("open_rollout_of", [tried]) if challenger else ("open_rollout", [])
+        running: int | None = await self._value(query, event.model, *arguments)
+        if running is not None or (not challenger and await self._value("had_rollout", event.model, tried)):
+            return running
+        await self._run("start_rollout", event.model, event.revision, tried, at, trace)
+        if not challenger:  # the first champion is tried on nothing
+            await self.end_rollout(event.model, tried, "promoted", event.reason, at)
+        return event.revision
+
+    async def end_rollout(self, model: str, version: int, outcome: str, reason: str, at: datetime) -> None:
+        await self._run("end_rollout", model, version, outcome, reason, at)
+
+    async def withdraw(self, model: str, version: int, withdrawn: dict[str, Any]) -> None:
+        await self._run("withdraw", model, version, withdrawn)
+
+    async def measure_rollout(self, event: RolloutMeasured) -> None:
+        measured = event.model_dump(mode="json")
+        await self._run("measure_rollout", event.model, event.challenger, measured, event.measured_at)
+
+    async def switch(self, model: str, revision: int, partition: int, offset: int, at: datetime) -> None:
+        await self._run("switch", model, revision, partition, offset, at)
+
+    # what is watched
+
+    async def raise_alert(self, event: AlertRaised) -> None:
+        about = (event.kind, event.severity, list(event.features), event.explanation, event.version, event.window)
+        await self._run("raise_alert", event.alert, event.model, *about, event.raised_at)
+
+    async def resolve_alert(self, alert: str, resolved_at: datetime, explanation: str) -> None:
+        await self._run("resolve_alert", alert, resolved_at, explanation)
+
+    async def add_window(self, event: WindowMeasured) -> None:
+        await self._run("add_window", event.model, event.version, event.window, event.model_dump(mode="json"))
+        await self._run("trim_windows", event.model, WINDOWS_KEPT)
+
+    async def commit_dataset(self, event: DatasetCommitted, at: datetime) -> None:
+        offsets = {str(partition): offset for partition, offset in event.offsets.items()}
+        table = (event.table, event.stream, event.kind, event.version, offsets)
+        span = (event.time_min, event.time_max)
+        await self._run("commit_dataset", *table, event.rows_total, event.rejected, *span, at)
+
+    async def quarantine(self, event: DataQuarantined) -> None:
+        span = (event.span.start, event.span.end)
+        await self._run("quarantine", event.stream, *span, list(event.features), event.explanation)
+
+    # audit
+
+    async def audit(self, *entries: Entry) -> None:
+        """Append to the chain. Last in its transaction: whoever holds the chain waits for nobody."""
+        await self._run("lock_audit")
+        rows = await self._rows("last_audit")
+        position, previous = (rows[0]["position"], rows[0]["hash"]) if rows else (0, BEGINNING)
+        for entry in entries:
+            position += 1
+            sealed = seal(position, entry, previous)
+            who = (entry.actor, entry.action, entry.subject, entry.reason)
+            what = canonical(entry.what)
+            await self._run("add_audit", position, entry.at, *who, what, entry.event_id, previous, sealed)
+            previous = sealed
