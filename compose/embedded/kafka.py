@@ -44,6 +44,9 @@ SETTINGS = {
     "group.consumer.heartbeat.interval.ms": 1_000,
     "transaction.max.timeout.ms": 60_000,
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1_000,
+    # a broker that was killed must wait until its own former session has ended, 9 s by default
+    "broker.session.timeout.ms": 2_000,
+    "broker.heartbeat.interval.ms": 500,
     # a broker that was killed reads no more than this again for each partition
     "log.segment.bytes": 64 * 2**20,
     "num.recovery.threads.per.data.dir": 2,
@@ -69,7 +72,15 @@ def kafka(folder: Path, port: int, controller_port: int, cluster: str) -> Proces
 
     return Process(
         name="kafka",
-        argv=java(f"-Dlog4j2.configurationFile={LOGGING}", "-cp", path, "kafka.Kafka", str(properties), heap_mb=512),
+        argv=java(
+            f"-Dlog4j2.configurationFile={LOGGING}",
+            "-cp",
+            path,
+            "kafka.Kafka",
+            str(properties),
+            heap_mb=512,
+            part="kafka",
+        ),
         environment=bare_environment(),
         folder=folder,
         prepare=format_once,

@@ -19,7 +19,7 @@ def zipkin(folder: Path, port: int) -> Process:
     listen = (f"--armeria.ports[0].port={port}", f"--armeria.ports[0].address={LOOPBACK}")
     return Process(
         name="zipkin",
-        argv=java("-XX:TieredStopAtLevel=1", "-jar", str(jar), *listen, heap_mb=256),
+        argv=java("-XX:TieredStopAtLevel=1", "-jar", str(jar), *listen, heap_mb=256, part="zipkin"),
         environment=bare_environment(
             STORAGE_TYPE="mem", MEM_MAX_SPANS=str(MAX_SPANS), QUERY_LOOKBACK=str(LOOKBACK_MS), TMPDIR=str(folder)
         ),
