@@ -101,7 +101,7 @@ class NotWorseThanChampion(Check):
         return Measured(
             value=sign * (after - before),
             passed=bool(np.isfinite(high)) and not worse,
-            reason=f"{reason} ({rows.champion_note})" if rows.champion_note else reason,
+            reason=f"{reason} ({rows.champion_note})",
             detail={"candidate": after, "champion": before, "difference_90": [low, high], "rows": len(rows.truth)},
         )
 

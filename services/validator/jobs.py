@@ -1,0 +1,213 @@
+"""The child of one judgement: reads artifacts and tables from S3, asks the gates, writes the report."""
+
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from schemas.events.parts import Candidate, Release
+from schemas.specs import BoolFeature, CategoryFeature, FloatFeature, StreamSpec
+from services.validator.artifacts import Loaded, Split, Unusable, fetch, load, onnx_predict
+from services.validator.domain.evidence import Evidence, Group, Predict, Scored
+from services.validator.domain.gate import judge
+from services.validator.domain.report import report
+from shared import child
+from shared.dataset import Dataset, read_dataset
+from shared.matrix import Inputs, Projection
+from shared.objects import Objects
+from shared.quality import Floats
+from shared.settings import S3Settings
+from shared.tables import Tables
+
+_CALLS, _WARM_UP_CALLS, _ROUNDS = 1000, 50, 3
+_LIBRARIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "skops", "scipy", "pyarrow", "deltalake")
+Json = dict[str, Any]
+
+
+def validate(request: child.Payload, _progress: child.Progress) -> child.Payload:
+    """{"candidate", "champion"} → {"gates", "report"}."""
+    settings = S3Settings()
+    objects, tables = Objects(settings), Tables(settings)
+    candidate = Candidate.model_validate(request["candidate"])
+    champion = Release.model_validate(request["champion"]) if request["champion"] else None
+    loaded = load(objects, candidate)
+    rows = _held_out(tables, candidate, loaded)
+    evidence = _evidence(candidate, loaded, rows, rival_of(objects, candidate, champion, loaded.split))
+    findings = judge(evidence)
+    surroundings = {
+        "data": _data(candidate, loaded.split, rows),
+        "champion": champion.model_dump(mode="json", include={"version": True, "candidate": {"run_id", "onnx"}})
+        if champion
+        else None,
+        "environment": _environment(),
+    }
+    artifact = objects.put_now(report(candidate, evidence, findings, surroundings))
+    gates = [finding.gate.model_dump(mode="json") for finding in findings]
+    return {"gates": gates, "report": artifact.model_dump(mode="json")}
+
+
+def _held_out(tables: Tables, candidate: Candidate, loaded: Loaded) -> Dataset | None:
+    """The rows that the candidate was not fitted on; None when it cannot be asked about them anyway."""
+    if loaded.split is None or loaded.predict is None:
+        return None
+    dataset = read_dataset(tables, candidate.spec, candidate.stream_spec, candidate.cut, loaded.quarantined)
+    return dataset.part(loaded.split.calibrate_until, loaded.split.test_until)
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The champion on the candidate's stream, and its name; or None, and why there is none to compare with."""
+
+    note: str
+    predict: Callable[[Dataset], Floats] | None = None
+
+
+def rival_of(objects: Objects, candidate: Candidate, champion: Release | None, split: Split | None) -> Rival:
+    """Load the champion.
+
+    Raises:
+        Fault: S3 failed.
+    """
+    if champion is None:
+        return Rival("there is no champion yet")
+    other, name = champion.candidate, f"champion version {champion.version}"
+    if (other.spec.task, other.signature.classes) != (candidate.spec.task, candidate.signature.classes):
+        return Rival(f"{name} answers another question")
+    if gone := sorted({f.name for f in other.signature.features} - candidate.stream_spec.features.keys()):
+        return Rival(f"{name} needs {gone}, which the stream no longer declares")
+    try:
+        predict = onnx_predict(fetch(objects, other.onnx), other)
+    except Unusable as error:
+        return Rival(f"{name} could not be loaded: {error}")
+    if split and other.cut.time > split.calibrate_until:
+        name += f", which may have learned from these rows up to {other.cut.time.isoformat()}"
+    project = Projection(other.signature, candidate.stream_spec)
+    return Rival(name, lambda rows: predict(project(rows.matrix)))
+
+
+def _evidence(candidate: Candidate, loaded: Loaded, rows: Dataset | None, rival: Rival) -> Evidence:
+    scored = None
+    misfits: tuple[str, ...] = ()
+    if loaded.predict is not None and rows is not None:
+        try:
+            scored = _scored(candidate, loaded, rows, rival)
+        except _Misfit as error:
+            misfits = (str(error),)
+    return Evidence(
+        spec=candidate.spec,
+        stream_spec=candidate.stream_spec,
+        signature=candidate.signature,
+        seed=candidate.spec.training.seed,
+        size_bytes=loaded.size_bytes,
+        scored=scored,
+        safety=tuple(loaded.safety),
+        misfits=misfits,
+    )
+
+
+class _Misfit(Exception):
+    """The candidate does not take the inputs that its signature promises."""
+
+
+def _scored(candidate: Candidate, loaded: Loaded, rows: Dataset, rival: Rival) -> Scored:
+    predict = loaded.predict
+    assert predict is not None
+    if gone := sorted({f.name for f in candidate.signature.features} - candidate.stream_spec.features.keys()):
+        raise _Misfit(f"expected features of the stream, got {gone}")
+    inputs = Projection(candidate.signature, candidate.stream_spec)(rows.matrix)
+    try:
+        predict(inputs[:1] if len(inputs) else np.full((1, inputs.shape[1]), np.nan, dtype=np.float32))
+    except Exception as error:  # ONNX Runtime has no error tree of its own
+        raise _Misfit(f"the model does not take its {inputs.shape[1]} columns: {error}") from error
+    champion, champion_note = _answers(rival.predict, rows, rival.note)
+    scikit_learn, scikit_learn_note = _answers(loaded.scikit_learn, inputs, "the scikit-learn form could not be loaded")
+    return Scored(
+        truth=rows.labels,
+        inputs=inputs,
+        groups=groups(candidate.stream_spec, rows),
+        predict=predict,
+        champion=champion,
+        champion_note=champion_note,
+        scikit_learn=scikit_learn,
+        scikit_learn_note=scikit_learn_note,
+        latencies_ms=latencies_ms(predict, inputs, candidate.spec.gates.latency_p99_ms),
+    )
+
+
+def _answers(predict: Callable[[Any], Floats] | None, rows: Any, note: str) -> tuple[Floats | None, str]:
+    """Another model's finite answers to the same rows, or None and why not."""
+    if predict is None or not len(rows):
+        return None, note
+    try:
+        answers = predict(rows)
+    except Exception as error:  # whatever the libraries raise, this model cannot be compared with
+        return None, f"{note}: it does not take these rows: {error}"
+    return (answers, note) if np.isfinite(answers).all() else (None, f"{note}: its answers are not finite")
+
+
+def groups(stream_spec: StreamSpec, rows: Dataset) -> tuple[Group, ...]:
+    """Every feature of the stream that slices or is sensitive, whether the model uses it or not."""
+    found = []
+    for column, (name, feature) in enumerate(stream_spec.features.items()):
+        if isinstance(feature, FloatFeature) or not (feature.slice or feature.sensitive):
+            continue
+        values = feature.values if isinstance(feature, CategoryFeature) else ("false", "true")
+        assert isinstance(feature, (CategoryFeature, BoolFeature))
+        found.append(
+            Group(
+                feature=name,
+                values=values,
+                codes=rows.matrix[:, column],
+                slice=feature.slice,
+                sensitive=feature.sensitive,
+            )
+        )
+    return tuple(found)
+
+
+def latencies_ms(predict: Predict, inputs: Inputs, threshold: float | None) -> Floats:
+    """Wall time of 1000 one-row calls, warmed up. A busy machine gets two more rounds while half the calls are fast."""
+    single = [inputs[row : row + 1] for row in range(min(len(inputs), _CALLS))]
+    if not single:
+        return np.zeros(0)
+    for row in range(_WARM_UP_CALLS):
+        predict(single[row % len(single)])
+    for _ in range(_ROUNDS):
+        times = np.empty(_CALLS)
+        for call in range(_CALLS):
+            start = time.perf_counter()
+            predict(single[call % len(single)])
+            times[call] = time.perf_counter() - start
+        middle, slowest = np.quantile(times * 1000, [0.5, 0.99])
+        if threshold is None or slowest <= threshold or middle > threshold:
+            break
+    return times * 1000
+
+
+def _data(candidate: Candidate, split: Split | None, rows: Dataset | None) -> Json:
+    return {
+        "stream": candidate.stream_spec.stream,
+        "cut": candidate.cut.model_dump(mode="json"),
+        "after": split.calibrate_until.isoformat() if split else None,
+        "until": split.test_until.isoformat() if split else None,
+        "rows": len(rows) if rows is not None else 0,
+        "labels_mean": float(rows.labels.mean()) if rows is not None and len(rows) else None,
+    }
+
+
+def _environment() -> Json:
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+    }
+
+
+if __name__ == "__main__":
+    child.answer(validate)
