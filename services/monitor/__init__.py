@@ -1,0 +1,1 @@
+"""Monitor: hears specs, table versions, runs and rollouts; decides by event time; says windows, alerts and training."""

@@ -1,0 +1,168 @@
+"""The join of predictions with their labels, by event id within a partition. Times are microseconds of event time.
+
+Conservation, at every instant: predictions = joined + pending + expired + sampled_out, over distinct event ids.
+A prediction is joined when it has its label; it has matured when the clock has passed its event time by the label's
+delay; only matured ones are measured, because labels that come early are a biased sample.
+"""
+
+from collections.abc import Iterator
+from zlib import crc32
+
+from msgspec import Struct, field
+
+FURTHEST = 7 * 86_400_000_000  # an event time further ahead of the clock is taken as a week ahead, so that it ends
+
+
+class Score(Struct, array_like=True, frozen=True, gc=False):
+    """A version's answer: (score,) or the probabilities in the order of the declared classes."""
+
+    version: int
+    revision: int
+    arm: str
+    output: tuple[float, ...]
+
+
+class Entry(Struct, array_like=True, gc=False):
+    """What is known of one event: its label, who served it, who scored it in the shadow."""
+
+    time: int
+    partition: int
+    label: float | None = None
+    served: Score | None = None
+    shadow: Score | None = None
+
+
+class Settled(Struct, frozen=True, gc=False):
+    """A matured, labelled prediction on its way out of the join."""
+
+    time: int
+    partition: int
+    id: str
+    label: float
+    served: Score
+    shadow: Score | None
+
+
+class Counts(Struct, kw_only=True):
+    """Distinct predictions by fate, and what labels did."""
+
+    predictions: int = 0
+    joined: int = 0
+    expired: int = 0
+    sampled_out: int = 0
+    repeated: int = 0  # the same event served again while it was waiting
+    labels_repeated: int = 0  # the same again
+    labels_conflicting: int = 0  # another value; the first one stands
+    labels_orphaned: int = 0  # no prediction came, or it had left
+
+    @property
+    def pending(self) -> int:
+        return self.predictions - self.joined - self.expired - self.sampled_out
+
+
+class Join(Struct, kw_only=True):
+    """The waiting room of one model (or, with data events in the place of predictions, of a stream)."""
+
+    entries: dict[int, dict[str, Entry]] = field(default_factory=dict)
+    counts: Counts = field(default_factory=Counts)
+    level: int = 0  # one in 2**level ids is kept
+
+    def serve(self, id: str, partition: int, time: int, score: Score, high: int | None) -> None:
+        """A champion or canary answered; `high` is the stream's highest plausible time."""
+        entry = self._entry(id, partition, time)
+        if entry is not None and entry.served is not None:
+            self.counts.repeated += 1
+            return
+        self.counts.predictions += 1
+        if entry is None:
+            self.counts.sampled_out += 1
+            return
+        entry.time = time if high is None else min(time, high + FURTHEST)
+        entry.served = score
+        self.counts.joined += entry.label is not None
+
+    def shadow(self, id: str, partition: int, time: int, score: Score) -> Entry | None:
+        """The other arm's score of the event; returns the entry when this completes a pair."""
+        entry = self._entry(id, partition, time)
+        if entry is None or entry.shadow is not None:
+            return None
+        entry.shadow = score
+        return entry
+
+    def label(self, id: str, partition: int, time: int, value: float) -> None:
+        """A label; the first one stands."""
+        entry = self._entry(id, partition, time)
+        if entry is None:
+            return
+        if entry.label is None:
+            entry.label = value
+            self.counts.joined += entry.served is not None
+        elif entry.label == value:
+            self.counts.labels_repeated += 1
+        else:
+            self.counts.labels_conflicting += 1
+
+    def _entry(self, id: str, partition: int, time: int) -> Entry | None:
+        """The event's entry, made when it is new; None when its id is sampled out."""
+        room = self.entries.get(partition)
+        if room is None:
+            room = self.entries[partition] = {}
+        entry = room.get(id)
+        if entry is None and self._kept(id):
+            entry = room[id] = Entry(time, partition)
+        return entry
+
+    def _kept(self, id: str) -> bool:
+        return self.level == 0 or crc32(id.encode()) % (1 << self.level) == 0
+
+    def mature(self, clock: int, delay: int, grace: int) -> list[Settled]:
+        """Let out what is over: matured and labelled, or without a label at maturity and `grace`.
+
+        Returns:
+            The matured and labelled ones in canonical order (time, partition, id).
+        """
+        settled = []
+        for room in self.entries.values():
+            due = [(name, entry) for name, entry in room.items() if entry.time + delay <= clock]
+            for name, entry in due:
+                if entry.served is not None and entry.label is not None:
+                    settled.append(Settled(entry.time, entry.partition, name, entry.label, entry.served, entry.shadow))
+                elif entry.time + delay + grace > clock:
+                    continue
+                else:
+                    self.counts.expired += entry.served is not None
+                    self.counts.labels_orphaned += entry.served is None and entry.label is not None
+                del room[name]
+        return sorted(settled, key=lambda each: (each.time, each.partition, each.id))
+
+    def bound(self, pending: int, unserved: int) -> None:
+        """Keep at most so many served entries, sampling by id, and so many others, dropping the oldest.
+
+        Called between rounds, so that the outcome does not depend on the order within one.
+        """
+        entries = sum(len(room) for room in self.entries.values())
+        if entries <= min(pending, unserved) and self.level == 0:
+            return
+        served = sum(entry.served is not None for _, _, entry in self._all())
+        while served > pending:
+            self.level += 1
+            served -= self._evict()
+        if self.level and served < pending // 4:
+            self.level -= 1
+        others = sorted((entry.time, partition, name) for partition, name, entry in self._all() if entry.served is None)
+        for _, partition, name in others[: max(0, len(others) - unserved)]:
+            self.counts.labels_orphaned += self.entries[partition].pop(name).label is not None
+
+    def _evict(self) -> int:
+        """Sample out what the new level does not keep; an entry that has its label stays counted as joined."""
+        evicted = 0
+        for partition, name, entry in list(self._all()):
+            if not self._kept(name):
+                del self.entries[partition][name]
+                if entry.served is not None:
+                    evicted += 1
+                    self.counts.sampled_out += entry.label is None
+        return evicted
+
+    def _all(self) -> Iterator[tuple[int, str, Entry]]:
+        return ((partition, name, entry) for partition, room in self.entries.items() for name, entry in room.items())

@@ -1,0 +1,92 @@
+"""Whether a model is to be trained again, and when a wish may be said. Times are event time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from schemas.events.monitor import Reason
+from schemas.events.parts import Offsets
+from schemas.specs import ModelSpec
+from services.monitor.domain.facts import ModelFacts, Run, TableVersion
+
+ABANDONED_AFTER = timedelta(days=90)  # or twice `retraining.every`, if longer
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Why a model is to be trained now."""
+
+    reason: Reason
+    explanation: str
+
+
+def wish(model: ModelFacts, *, clock: datetime, matured_rows: int, alerts: Mapping[str, Sequence[str]]) -> Wish | None:
+    """The strongest reason to train now, if any.
+
+    One run at a time: while one is open nothing is wished, and reasons that stay are found again afterwards. A
+    person's word stands above the cool-down, everything else waits `cooldown` after the cut of the last request,
+    whatever became of it; so a rejected candidate is tried again only then. `alerts` holds the explanations of
+    unresolved alerts by kind.
+    """
+    policy = model.spec.retraining
+    if model.run is not None and model.run.state != "closed":
+        return None
+    if model.orders:
+        order = model.orders[-1]
+        return Wish("person", f"{order.actor}: {order.reason}")
+    if model.run is not None and clock < model.run.cut_time + policy.cooldown:
+        return None
+    if not model.rollouts:
+        return _first(model.spec, matured_rows)
+    for reason in ("decay", "drift"):
+        if reason in policy.on and alerts.get(reason):
+            return Wish(reason, "; ".join(alerts[reason]))
+    return _schedule(model, clock)
+
+
+def _first(spec: ModelSpec, matured_rows: int) -> Wish | None:
+    needed = spec.training.min_rows
+    if matured_rows < needed:
+        return None
+    return Wish("first", f"{matured_rows} labelled events have matured, {needed} were asked for")
+
+
+def _schedule(model: ModelFacts, clock: datetime) -> Wish | None:
+    every = model.spec.retraining.every
+    if "schedule" not in model.spec.retraining.on or model.run is None or clock < model.run.cut_time + every:
+        return None
+    return Wish("schedule", f"{every} have passed since the cut of {model.run.run_id}")
+
+
+def abandoned(model: ModelFacts, clock: datetime) -> bool:
+    """Whether an open run has been silent for so much event time that it must have vanished.
+
+    A run whose candidate is being rolled out is not silent.
+    """
+    run, newest = model.run, model.rollout
+    if run is None or run.state != "requested":
+        return False
+    if newest is not None and newest.challenger is not None:
+        return False
+    return clock >= run.cut_time + max(ABANDONED_AFTER, 2 * model.spec.retraining.every)
+
+
+def covering(run: Run, tables: Sequence[TableVersion]) -> dict[str, TableVersion] | None:
+    """The table versions, by kind, that hold everything the wish was decided on; None while they do not.
+
+    The last one in the mapping is the one heard last.
+    """
+    wanted = {"data": run.data_offsets, "labels": run.labels_offsets}
+    found: dict[str, TableVersion] = {
+        table.kind: table for table in tables if covers(table.offsets, wanted[table.kind])
+    }
+    return found if len(found) == len(wanted) else None
+
+
+def covers(offsets: Offsets, wanted: Offsets) -> bool:
+    """Whether a vector reaches as far as another in every partition.
+
+    >>> covers({0: 5, 1: 2}, {0: 5}), covers({0: 5}, {0: 5, 1: 1})
+    (True, False)
+    """
+    return all(offsets.get(partition, 0) >= offset for partition, offset in wanted.items())

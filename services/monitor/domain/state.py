@@ -1,0 +1,71 @@
+"""Everything the monitor derives from a stream's data plane: one value, written with its offsets in one transaction."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct, field
+
+from services.monitor.domain.clock import Checkpoint, Clock
+from services.monitor.domain.join import Join
+from services.monitor.domain.maturity import Matured
+from services.monitor.domain.rows import Rows
+
+Vector = dict[int, int]  # partition → next offset
+
+
+class ModelState(Struct, kw_only=True):
+    """One model that has been served."""
+
+    join: Join = field(default_factory=Join)
+    answered: Vector = field(default_factory=dict)  # input partition → next input offset without an answer
+    clock: int | None = None
+
+
+class StreamState(Struct, kw_only=True):
+    """One stream and its models. `positions` is topic → partition → next offset to take."""
+
+    clock: Clock
+    positions: dict[str, Vector] = field(default_factory=dict)
+    data: Vector = field(default_factory=dict)  # behind the last accepted record
+    labels: Vector = field(default_factory=dict)
+    labels_time: dict[int, int] = field(default_factory=dict)  # how far each labels partition has come
+    refused: int = 0  # data records that break the contract; the ingestor parks them
+    labels_refused: int = 0
+    join: Join = field(default_factory=Join)  # data events with labels
+    matured: Matured = field(default_factory=Matured)
+    matured_until: int | None = None
+    rows: Rows = field(default_factory=Rows)
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    models: dict[str, ModelState] = field(default_factory=dict)
+
+
+def _encoded(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    raise NotImplementedError(f"no wire form for {type(value)}")
+
+
+def _decoded(kind: Any, value: Any) -> Any:
+    if getattr(kind, "__origin__", kind) is np.ndarray:
+        dtype, shape, data = value
+        return np.frombuffer(data, dtype=dtype).reshape(shape).copy()
+    raise NotImplementedError(f"no wire form for {kind}")
+
+
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=_encoded)
+_DECODER = msgspec.msgpack.Decoder(StreamState, dec_hook=_decoded)
+
+
+def dump(state: StreamState) -> bytes:
+    """Compact, and the same bytes for the same state."""
+    return _ENCODER.encode(state)
+
+
+def load(snapshot: bytes) -> StreamState:
+    """The inverse of `dump`.
+
+    Raises:
+        msgspec.ValidationError: written by another form of the state.
+    """
+    return _DECODER.decode(snapshot)

@@ -1,0 +1,120 @@
+"""Bytes of the data plane → what join, clock and windows take. What breaks the contract is skipped and counted."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.specs import StreamSpec
+from services.monitor.domain.clock import micros
+from services.monitor.domain.join import Score
+from services.monitor.domain.rows import Values
+from shared.records import PREDICTIONS, LabelDecoder, StreamDecoder
+
+Record = tuple[int, bytes | None]  # offset, value
+
+
+@dataclass(kw_only=True)
+class Lane:
+    """A partition of a topic in a round: its records in order, and whether it was read to the end the round saw."""
+
+    records: Sequence[Record] = ()
+    at_end: bool = False
+    taken: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPart:
+    """Accepted records of one partition."""
+
+    offsets: NDArray[np.int64]
+    times: list[int]
+    ids: list[str]
+    values: Values
+    refused: int
+
+
+@dataclass(frozen=True)
+class LabelSaid:
+    offset: int
+    id: str
+    time: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A prediction or shadow record."""
+
+    partition: int
+    offset: int
+    id: str
+    time: int
+    input_partition: int
+    input_offset: int
+    score: Score
+    value: float  # the record's `score`, as the reference counts it
+
+
+@dataclass(kw_only=True)
+class Intake:
+    """Decoders of one stream."""
+
+    spec: StreamSpec
+    refused_labels: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._data = StreamDecoder(self.spec)
+        self._labels = LabelDecoder(self.spec)
+        self._classes = {value: float(code) for code, value in enumerate(self.spec.label.values)}
+
+    def data(self, records: Sequence[Record]) -> DataPart:
+        batch = self._data.decode([value for _, value in records])
+        return DataPart(
+            offsets=np.array([records[position][0] for position in batch.positions], dtype=np.int64),
+            times=[micros(record.time) for record in batch.records],
+            ids=[record.id for record in batch.records],
+            values=batch.matrix.astype(np.float32),
+            refused=len(batch.refused),
+        )
+
+    def labels(self, lane: Lane, taken_while: Callable[[int], bool]) -> list[LabelSaid]:
+        """Labels of a lane up to the first whose time is not taken yet; sets how many records were taken."""
+        said = []
+        for offset, value in lane.records:
+            try:
+                record = self._labels.decode(value)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                self.refused_labels += 1
+            else:
+                time = micros(record.time)
+                if not taken_while(time):
+                    break
+                said.append(LabelSaid(offset, record.id, time, self._code(record.label)))
+            lane.taken += 1
+        return said
+
+    def _code(self, label: Any) -> float:
+        return self._classes[label] if self._classes else float(label)
+
+    def answers(self, partition: int, lane: Lane, known: Callable[[Answer], bool]) -> list[Answer]:
+        """Answers of a lane up to the first that is ahead of what is known; sets how many records were taken."""
+        answers = []
+        for offset, value in lane.records:
+            answer = self._answer(partition, offset, value)
+            if not known(answer):
+                break
+            answers.append(answer)
+            lane.taken += 1
+        return answers
+
+    def _answer(self, partition: int, offset: int, value: bytes | None) -> Answer:
+        said = PREDICTIONS.decode(value or b"")
+        classes = self.spec.label.values
+        output = tuple(said.probabilities.get(name, 0.0) for name in classes) if said.probabilities else (said.score,)
+        score = Score(said.version, said.revision, said.arm, output)
+        time = micros(said.time)
+        return Answer(partition, offset, said.event_id, time, said.partition, said.offset, score, said.score)

@@ -1,0 +1,156 @@
+"""The data plane of one stream: reads its topics up to a barrier, a bounded round at a time. Belongs to one thread.
+
+The ends of the predictions are asked for first, then those of the data, then those of the labels: so each answer's
+input lies below the data's end, and labels are at least as fresh as the data that moves the clock.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+
+from schemas.topics import DATA, LABELS, PREDICTIONS, SHADOW
+from services.monitor.domain.facts import StreamFacts
+from services.monitor.domain.state import Vector
+from services.monitor.intake import Lane, Record
+from shared.errors import Fatal
+from shared.settings import KafkaSettings
+
+Where = tuple[str, int]  # topic, partition
+_ASK_SECONDS = 10.0
+_POLL_SECONDS = 0.05
+_STALL_SECONDS = 5.0  # a round ends without the partitions that bring nothing for so long
+_LEAST_SHARE = 200
+_UNKNOWN = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class _Buffer:
+    """What was fetched of a partition and not yet taken, and the offset up to which it was fetched."""
+
+    fetched: int
+    records: deque[Record] = field(default_factory=deque)
+
+
+class Reader:
+    """One consumer with manual assignment; offsets live in the stream's state, not in the broker."""
+
+    def __init__(self, kafka: KafkaSettings, stream: str) -> None:
+        self._admin = AdminClient(kafka.librdkafka())
+        self._consumer = Consumer(
+            kafka.librdkafka()
+            | {
+                "group.id": f"modelbus.monitor.{stream}",  # asked for by the library; nothing is committed to it
+                "client.id": f"modelbus-monitor-{stream}",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 50,
+                "queued.min.messages": 20_000,
+            }
+        )
+        self._buffers: dict[Where, _Buffer] = {}
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def read(self, facts: StreamFacts, positions: Mapping[str, Vector], budget: int) -> dict[Where, Lane]:
+        """Read on to the ends as they are now, or a fair share of the budget each.
+
+        Raises:
+            Fatal: the broker says something that a reader cannot mend.
+        """
+        ends = self._ends(facts)
+        self._assign(ends, positions)
+        share = max(_LEAST_SHARE, budget // max(1, len(ends)))
+        wanted = {where: self._target(where, end, positions, share) for where, end in ends.items()}
+        self._fetch(wanted, budget)
+        return {where: self._lane(where, target, ends[where]) for where, target in wanted.items()}
+
+    def taken(self, lanes: Mapping[Where, Lane]) -> None:
+        """Let go of what a round took."""
+        for where, lane in lanes.items():
+            records = self._buffers[where].records
+            for _ in range(lane.taken):
+                records.popleft()
+
+    def _ends(self, facts: StreamFacts) -> dict[Where, int]:
+        outputs = [family.of(model) for model in facts.models for family in (PREDICTIONS, SHADOW)]
+        stream = facts.spec.stream
+        ends: dict[Where, int] = {}
+        for topics in (outputs, [DATA.of(stream)], [LABELS.of(stream)]):
+            ends |= self._ends_of([(topic, p) for topic in topics for p in range(facts.spec.partitions)])
+        return ends
+
+    def _ends_of(self, places: list[Where]) -> dict[Where, int]:
+        if not places:
+            return {}
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # it has no annotations
+        asked = {TopicPartition(*where): latest for where in places}
+        found = self._admin.list_offsets(
+            asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_ASK_SECONDS
+        )
+        ends = {}
+        for place, future in found.items():
+            try:
+                ends[place.topic, place.partition] = future.result(_ASK_SECONDS).offset
+            except KafkaException as error:
+                if error.args[0].code() not in _UNKNOWN:  # a new topic is not everywhere at once
+                    raise Fatal(f"ends of {place.topic}[{place.partition}]: {error}") from error
+        return ends
+
+    def _assign(self, places: Iterable[Where], positions: Mapping[str, Vector]) -> None:
+        fresh = [where for where in places if where not in self._buffers]
+        starts = {where: positions.get(where[0], {}).get(where[1], 0) for where in fresh}
+        if fresh:
+            self._consumer.incremental_assign([TopicPartition(*where, starts[where]) for where in fresh])
+        self._buffers |= {where: _Buffer(fetched=start) for where, start in starts.items()}
+
+    def _target(self, where: Where, end: int, positions: Mapping[str, Vector], share: int) -> int:
+        records = self._buffers[where].records
+        start = records[0][0] if records else max(positions.get(where[0], {}).get(where[1], 0), 0)
+        return min(end, start + share)
+
+    def _fetch(self, wanted: Mapping[Where, int], budget: int) -> None:
+        last = time.monotonic()
+        while any(self._buffers[where].fetched < target for where, target in wanted.items()):
+            messages = self._consumer.consume(budget, _POLL_SECONDS)
+            for message in messages:
+                self._keep(message)
+            now = time.monotonic()
+            last = now if messages else last
+            if now - last > _STALL_SECONDS:
+                log.warning("nothing came for %s s from %s", _STALL_SECONDS, self._behind(wanted))
+                return
+            if sum(len(buffer.records) for buffer in self._buffers.values()) > 2 * budget:
+                return
+
+    def _behind(self, wanted: Mapping[Where, int]) -> list[Where]:
+        return [where for where, target in wanted.items() if self._buffers[where].fetched < target]
+
+    def _keep(self, message: Message) -> None:
+        topic, partition, offset, error = message.topic(), message.partition(), message.offset(), message.error()
+        if topic is None or partition is None or offset is None:
+            raise Fatal(f"the consumer: {error}")
+        buffer = self._buffers[topic, partition]
+        if error is None:
+            buffer.records.append((offset, message.value()))
+            buffer.fetched = offset + 1
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+            buffer.fetched = max(buffer.fetched, offset)
+        elif error.fatal() or (not error.retriable() and error.code() not in _UNKNOWN):
+            raise Fatal(f"{topic}[{partition}]: {error}")
+
+    def _lane(self, where: Where, target: int, end: int) -> Lane:
+        buffer = self._buffers[where]
+        records = [record for record in buffer.records if record[0] < target]
+        reached = target == end and buffer.fetched >= end
+        return Lane(records=records, at_end=reached)

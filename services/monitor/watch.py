@@ -1,0 +1,214 @@
+"""The loop: read to a barrier, take it in, decide, and write state, offsets and events in one transaction."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import asyncpg
+
+from schemas.events.monitor import TrainingRequested
+from schemas.events.parts import Cut
+from schemas.specs import StreamSpec
+from services.monitor.domain import retraining
+from services.monitor.domain.clock import Clock, length, micros, moment
+from services.monitor.domain.facts import ModelFacts, Run, StreamFacts, TableVersion
+from services.monitor.domain.state import StreamState, dump, load
+from services.monitor.intake import Intake
+from services.monitor.rounds import Engine
+from services.monitor.settings import Settings
+from services.monitor.store import Store
+from services.monitor.stream import Reader
+from shared.objects import Objects
+from shared.outbox import Work, unit_of_work
+from shared.settings import KafkaSettings
+
+_STUCK_SECONDS = 60.0
+_IDS = uuid.UUID("6d6f6e69-746f-5f72-8000-6d6f64656c62")  # of everything the monitor says: derived, never drawn
+Change = Callable[[Work], Awaitable[None]]
+
+
+def event_id(*parts: object) -> str:
+    """The id of an event that may be derived again, and must then be the same."""
+    return str(uuid.uuid5(_IDS, "/".join(str(part) for part in parts)))
+
+
+class Watch:
+    """Watches every declared stream."""
+
+    def __init__(self, *, pool: asyncpg.Pool, kafka: KafkaSettings, objects: Objects, settings: Settings) -> None:
+        self._pool = pool
+        self._kafka = kafka
+        self._objects = objects
+        self._settings = settings
+        self._streams: dict[str, StreamWatch] = {}
+        self._beat = time.monotonic()
+
+    def moves(self) -> bool:
+        """Whether a round has ended lately."""
+        return time.monotonic() - self._beat < _STUCK_SECONDS
+
+    async def run(self) -> None:
+        """Rounds for ever; any error ends the process, and the last written state is where the next one starts."""
+        try:
+            while True:
+                started = time.monotonic()
+                for spec in await self._declared():
+                    await (await self._watched(spec)).round(spec)
+                self._beat = time.monotonic()
+                await asyncio.sleep(max(0.0, self._settings.round_seconds - (self._beat - started)))
+        finally:
+            for stream in self._streams.values():
+                stream.reader.close()
+
+    async def _declared(self) -> list[StreamSpec]:
+        async with self._pool.acquire() as connection:
+            return await Store(connection).streams()
+
+    async def _watched(self, spec: StreamSpec) -> "StreamWatch":
+        if spec.stream not in self._streams:
+            async with self._pool.acquire() as connection:
+                found = await Store(connection).load_state(spec.stream)
+            revision, state = (found[0], load(found[1])) if found else (0, None)
+            self._streams[spec.stream] = StreamWatch(
+                pool=self._pool,
+                settings=self._settings,
+                reader=Reader(self._kafka, spec.stream),
+                revision=revision,
+                engine=Engine(
+                    state=state or StreamState(clock=Clock(leap=length(spec.lateness))),
+                    limits=self._settings,
+                    intake=Intake(spec=spec),
+                ),
+            )
+        return self._streams[spec.stream]
+
+
+@dataclass(kw_only=True)
+class StreamWatch:
+    """One stream's rounds."""
+
+    pool: asyncpg.Pool
+    settings: Settings
+    reader: Reader
+    engine: Engine
+    revision: int
+    facts: StreamFacts | None = None
+    written: float = field(default_factory=time.monotonic)
+    moved: bool = False
+
+    async def round(self, spec: StreamSpec) -> None:
+        facts = self.facts = await self._refresh(spec)
+        await asyncio.to_thread(self._take, facts)
+        changes = self._changes(facts)
+        due = self.moved and time.monotonic() - self.written >= self.settings.snapshot_seconds
+        if changes or due:
+            await self._write(changes)
+
+    async def _refresh(self, spec: StreamSpec) -> StreamFacts:
+        known = self.facts.models if self.facts else {}
+        async with self.pool.acquire() as connection:
+            store = Store(connection)
+            models = await store.models_of(spec.stream, known)
+            return StreamFacts(spec=spec, models=models, tables=await store.tables_of(spec.stream))
+
+    def _take(self, facts: StreamFacts) -> None:
+        """In a thread: the consumer waits and the decoders work there."""
+        if facts.spec != self.engine.intake.spec:
+            self.engine.intake = Intake(spec=facts.spec)
+            self.engine.state.clock.leap = length(facts.spec.lateness)
+        lanes = self.reader.read(facts, self.engine.state.positions, self.settings.round_records)
+        self.engine.take(lanes, facts)
+        self.reader.taken(lanes)
+        self.moved = self.moved or any(lane.taken for lane in lanes.values())
+
+    async def _write(self, changes: Sequence[Change]) -> None:
+        snapshot = await asyncio.to_thread(dump, self.engine.state)
+        async with unit_of_work(self.pool, "monitor") as work:
+            store = Store(work.connection)
+            self.revision = await store.move_state(self.engine.intake.spec.stream, self.revision, snapshot)
+            for change in changes:
+                await change(work)
+        self.moved, self.written = False, time.monotonic()
+
+    def _changes(self, facts: StreamFacts) -> list[Change]:
+        return [change for model in facts.models.values() if (change := self._training(model, facts))]
+
+    def _training(self, model: ModelFacts, facts: StreamFacts) -> Change | None:
+        state, run = self.engine.state, model.run
+        if state.matured_until is None:
+            return None
+        clock = moment(state.matured_until)
+        if run is not None and run.state == "wanted":
+            tables = retraining.covering(run, facts.tables)
+            return _request(run, model, facts.spec, list(tables.values())) if tables else None
+        if run is not None and retraining.abandoned(model, clock):
+            return _abandon(run)
+        start = micros(clock - model.spec.training.window)
+        matured = state.matured.within(start, state.matured_until)
+        wish = retraining.wish(model, clock=clock, matured_rows=matured, alerts={})
+        return self._want(model, wish) if wish else None
+
+    def _want(self, model: ModelFacts, wish: retraining.Wish) -> Change:
+        state = self.engine.state
+        assert state.matured_until is not None
+        number = model.run.number + 1 if model.run else 1
+        run = Run(
+            run_id=f"{model.spec.model}-{number}",
+            number=number,
+            state="wanted",
+            reason=wish.reason,
+            explanation=wish.explanation,
+            cut_time=moment(state.matured_until),
+            data_offsets=dict(state.data),
+            labels_offsets=dict(state.labels),
+        )
+
+        async def change(work: Work) -> None:
+            await Store(work.connection).want(model.spec, run, model.orders)
+
+        return change
+
+
+def _abandon(run: Run) -> Change:
+    async def change(work: Work) -> None:
+        await Store(work.connection).close_run(run.run_id, "abandoned")
+
+    return change
+
+
+def _request(run: Run, model: ModelFacts, spec: StreamSpec, tables: Sequence[TableVersion]) -> Change:
+    """Say the run, in the trace of the table version that was waited for."""
+    versions = {table.kind: table.version for table in tables}
+
+    async def change(work: Work) -> None:
+        store = Store(work.connection)
+        if not await store.requested(run.run_id):
+            return
+        requested = TrainingRequested(
+            model=model.spec.model,
+            run_id=run.run_id,
+            reason=run.reason,
+            explanation=run.explanation,
+            spec=model.spec,
+            stream_spec=spec,
+            cut=Cut(
+                time=run.cut_time,
+                data_version=versions["data"],
+                labels_version=versions["labels"],
+                data_offsets=run.data_offsets,
+                labels_offsets=run.labels_offsets,
+            ),
+            quarantined=await store.quarantined(spec.stream, run.cut_time - model.spec.training.window),
+        )
+        said = tables[-1].said
+        await work.emit(
+            requested,
+            id=event_id("training.requested", run.run_id),
+            correlation_id=run.run_id,
+            causation_id=said.event_id,
+            traceparent=said.traceparent,
+        )
+
+    return change
