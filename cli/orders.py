@@ -1,0 +1,89 @@
+"""What an operator or approver orders: each command is one request, one event and one row of the audit log."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from cli.client import Role, fail, registry
+
+Model = Annotated[str, typer.Argument(help="The model's name.")]
+Version = Annotated[str, typer.Argument(metavar="MODEL:VERSION", help="A version, such as flight-delay:3.")]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; it stays in the audit log.")]
+Actor = Annotated[str | None, typer.Option("--as", envvar="MODELBUS_ACTOR", help="Your name in the audit log.")]
+
+
+def rollback(model: Model, reason: Reason = "ordered", actor: Actor = None) -> None:
+    """End the running rollout of MODEL; when none runs, restore the champion before."""
+    _order(model, "rollback", reason, actor)
+
+
+def freeze(model: Model, reason: Reason = "ordered", actor: Actor = None) -> None:
+    """Keep who serves MODEL as it is: no step, no promotion, until unfrozen."""
+    _order(model, "freeze", reason, actor)
+
+
+def unfreeze(model: Model, reason: Reason = "ordered", actor: Actor = None) -> None:
+    """Let the rollouts of MODEL go on."""
+    _order(model, "unfreeze", reason, actor)
+
+
+def promote(model: Model, reason: Reason = "ordered", actor: Actor = None) -> None:
+    """Make the challenger of MODEL its champion now, without waiting for evidence."""
+    _order(model, "promote", reason, actor)
+
+
+def train(model: Model, reason: Reason = "ordered", actor: Actor = None) -> None:
+    """Ask for a training run of MODEL now."""
+    _order(model, "train", reason, actor)
+
+
+def approve(version: Version, reason: Reason = "approved", actor: Actor = None) -> None:
+    """Say yes to a version that awaits approval; with four_eyes, two people have to."""
+    _decide(version, "approve", "approver", reason, actor)
+
+
+def refuse(version: Version, reason: Reason = "refused", actor: Actor = None) -> None:
+    """Say no to a version that awaits approval, for good."""
+    _decide(version, "refuse", "approver", reason, actor)
+
+
+def retire(version: Version, reason: Reason = "retired", actor: Actor = None) -> None:
+    """Take a version that does not serve out of use, for good."""
+    _decide(version, "retire", "operator", reason, actor)
+
+
+COMMANDS = (rollback, freeze, unfreeze, promote, train, approve, refuse, retire)
+
+
+def _order(model: str, order: str, reason: str, actor: str | None) -> None:
+    with registry("operator", actor=actor) as client:
+        answer = client.act(f"/models/{_name(model)}/{order}", reason)
+    _say(f"{model}: {order} ordered (event {answer['event_id']})")
+
+
+def _decide(version: str, verdict: str, role: Role, reason: str, actor: str | None) -> None:
+    model, _, number = version.rpartition(":")
+    if not model or not number.isdecimal():
+        raise typer.BadParameter(f"expected MODEL:VERSION, such as flight-delay:3, got {version!r}")
+    with registry(role, actor=actor) as client:
+        answer = client.act(f"/models/{_name(model)}/versions/{int(number)}/{verdict}", reason)
+    _say(f"{version} is {answer['stage']}{_still_needed(answer)}")
+
+
+def _still_needed(version: dict[str, Any]) -> str:
+    if version["stage"] != "awaiting_approval":
+        return ""
+    given = ", ".join(approval["actor"] for approval in version["approvals"])
+    return f"; approved by {given}, one more person has to"
+
+
+def _name(model: str) -> str:
+    """A model's name fits into a path as it is; anything else is not a model's name."""
+    if not model.replace("-", "").isalnum():
+        fail(f"{model!r} is not the name of a model")
+    return model
+
+
+def _say(message: str) -> None:
+    Console().print(message, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,112 @@
+"""`modelbus status`: everything at a glance."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from cli.client import registry
+
+Json = dict[str, Any]
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the registry's answer as it is, for scripts.")] = False,
+) -> None:
+    """Show streams, models, who serves, what is being trained or rolled out, alerts and tables."""
+    with registry("viewer") as client:
+        found = client.get("/status")
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        Console().print(overview(found))
+
+
+def overview(found: Json) -> RenderableType:
+    """The registry's /status as tables; used live by the demo too."""
+    if not found["streams"]:
+        return "nothing is declared yet; try `modelbus apply FILE`"
+    parts = [models(found["models"]), tables(found["tables"])]
+    if any(model["open_alerts"] for model in found["models"]):
+        parts.append(alerts(found["models"]))
+    return Group(*parts)
+
+
+def models(found: list[Json]) -> Table:
+    """One row a model: champion, challenger, run, quality, alerts."""
+    table = Table("model", "stream", "champion", "challenger", "last run", "last window", "alerts", title="models")
+    table.title_justify = "left"
+    for model in found:
+        cells = (model["name"], model["stream"], champion(model), challenger(model), run(model["run"]),
+                 window(model["window"]), str(len(model["open_alerts"]) or "–"))  # fmt: skip
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def champion(model: Json) -> str:
+    """Such as `v3 (frozen)`."""
+    serving = model["serving"]
+    if serving["champion"] is None:
+        waiting = ", ".join(f"v{version}" for version in model["awaiting"])
+        return f"none; {waiting} await approval" if waiting else "none"
+    return f"v{serving['champion']}{' (frozen)' if serving['frozen'] else ''}"
+
+
+def challenger(model: Json) -> str:
+    """Such as `v4 canary 25 % · 812 pairs`."""
+    serving = model["serving"]
+    if serving["challenger"] is None:
+        waiting = ", ".join(f"v{version}" for version in model["awaiting"])
+        return f"{waiting} await approval" if waiting and serving["champion"] is not None else "–"
+    share = f" {serving['share']:.0%}" if serving["phase"] == "canary" else ""
+    evidence = (model["rollout"] or {}).get("evidence")
+    pairs = f" · {evidence['pairs']['n']} pairs" if evidence else ""
+    return f"v{serving['challenger']} {serving['phase']}{share}{pairs}"
+
+
+def run(found: Json | None) -> str:
+    """Such as `training (searching 3/12)` or `failed: insufficient_data`."""
+    if found is None:
+        return "–"
+    reason = f" for {found['reason']}" if found["reason"] else ""
+    if found["state"] == "training" and found["stage"]:
+        return f"training{reason} ({found['stage']} {found['done']}/{found['total']})"
+    version = f" as v{found['version']}" if found["version"] else ""
+    failure = f": {found['failure']}" if found["failure"] else ""
+    return f"{found['state']}{version}{reason}{failure}"
+
+
+def window(found: Json | None) -> str:
+    """Such as `v3 #12: roc_auc 0.912, 2 drifted`."""
+    if found is None:
+        return "–"
+    metrics = ", ".join(f"{name} {value:.3f}" for name, value in list(found["quality"]["metrics"].items())[:2])
+    drifted = sum(each["drifted"] for each in found["drift"])
+    words = [each for each in (metrics, f"{drifted} drifted" if drifted else "") if each]
+    return f"v{found['version']} #{found['window']}: {', '.join(words) or found['verdict']}"
+
+
+def tables(found: list[Json]) -> Table:
+    """One row a table: version, rows, the event time it reaches."""
+    table = Table("table", "version", "rows", "rejected", "until", title="tables")
+    table.title_justify = "left"
+    for each in found:
+        until = (each["time_max"] or "–")[:16]
+        table.add_row(
+            escape(each["name"]), str(each["version"]), f"{each['rows_total']:,}", str(each["rejected_total"]), until
+        )
+    return table
+
+
+def alerts(found: list[Json]) -> Table:
+    """Every alert that holds."""
+    table = Table("model", "severity", "kind", "since", "what", title="alerts")
+    table.title_justify = "left"
+    for model in found:
+        for alert in model["open_alerts"]:
+            cells = (model["name"], alert["severity"], alert["kind"], alert["raised_at"][:16], alert["explanation"])
+            table.add_row(*map(escape, cells))
+    return table
