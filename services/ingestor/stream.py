@@ -122,7 +122,7 @@ class Stream:
 
     def _take(self) -> None:
         now = time.monotonic()
-        for message in self._consumer.consume(_BATCH, _TAKE_SECONDS):
+        for message in self._consumer.consume(min(_BATCH, self._settings.commit_rows), _TAKE_SECONDS):
             if error := message.error():
                 if error.fatal():
                     raise KafkaException(error)
