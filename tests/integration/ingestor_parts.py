@@ -12,19 +12,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from deltalake import DeltaTable
 
 from schemas import envelope
 from schemas.envelope import Envelope
 from schemas.events.base import Event
-from schemas.events.ingestor import DatasetCommitted
+from schemas.events.ingestor import DatasetCommitted, Kind
 from schemas.events.registry import StreamApplied
 from schemas.specs import BoolFeature, CategoryFeature, FloatFeature, Label, StreamSpec
 from schemas.topics import DEAD_LETTERS, INGESTOR, MAX_RECORD_BYTES, REGISTRY
 from shared.kafka import control_topics, ensure_topics, stream_topics
 from shared.settings import KafkaSettings, S3Settings
-from shared.tables import Kind, NoTable, Tables
+from shared.tables import NoTable, Tables
 
 ROOT = Path(__file__).parents[2]
 START = datetime(2013, 1, 1, tzinfo=UTC)
@@ -114,14 +114,14 @@ def ends(topic: str, partitions: int) -> dict[int, int]:
         reader.close()
 
 
-def everything(topic: str, partitions: int) -> list[Message]:
+def everything(topic: str, partitions: int) -> list[Any]:
     """All records of a topic, read without a group up to its present ends."""
     wanted = {p: end for p, end in ends(topic, partitions).items() if end}
     reader = Consumer(
         KafkaSettings().librdkafka()
         | {"group.id": "everything", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
     )
-    found: list[Message] = []
+    found: list[Any] = []
     try:
         reader.assign([TopicPartition(topic, p, 0) for p in wanted])
         while any(reader.position([TopicPartition(topic, p)])[0].offset < end for p, end in wanted.items()):
@@ -131,7 +131,7 @@ def everything(topic: str, partitions: int) -> list[Message]:
     return found
 
 
-def letters(topic: str) -> dict[tuple[int, int], Message]:
+def letters(topic: str) -> dict[tuple[int, int], Any]:
     """Dead letters of an origin topic by the origin's place; a letter parked twice is one."""
     found = {}
     for message in everything(DEAD_LETTERS, 1):

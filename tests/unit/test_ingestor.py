@@ -1,0 +1,251 @@
+"""What the ingestor decides: which records are rows, what a commit holds, and which rows must be dropped."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from schemas.specs import BoolFeature, CategoryFeature, FloatFeature, Label, StreamSpec
+from services.ingestor.domain import profile
+from services.ingestor.domain.buffer import Buffer, astray
+from services.ingestor.domain.patience import LONGEST_SECONDS, Patience
+from services.ingestor.domain.rows import Reading, Taken, reader_of
+from services.ingestor.domain.sources import Source, sources_of
+from shared.records import ENCODER, Prediction
+from shared.tables import schema_of
+
+SPEC = StreamSpec(
+    stream="flights",
+    entity="tailnum",
+    features={
+        "distance": FloatFeature(type="float", min=0, max=5000),
+        "carrier": CategoryFeature(type="category", values=("UA", "AA"), sensitive=True),
+        "night": BoolFeature(type="bool"),
+    },
+    label=Label(type="bool", delay=timedelta(hours=8)),
+)
+NOON = datetime(2013, 1, 1, 12, tzinfo=UTC)
+
+
+def taken(offset: int, value: Any, *, key: bytes | None = b"N1", partition: int = 0) -> Taken:
+    body = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
+    return Taken(partition=partition, offset=offset, timestamp_ms=0, key=key, value=body)
+
+
+def event(**features: object) -> dict[str, object]:
+    return {"id": "e", "entity": "N1", "time": NOON.isoformat(), "features": features}
+
+
+def read(kind: Any, records: list[Taken], spec: StreamSpec = SPEC) -> Reading:
+    return reader_of(kind, spec, schema_of(kind, spec))(records)
+
+
+class TestSources:
+    def test_a_stream_has_two_topics_and_a_model_one(self) -> None:
+        sources = sources_of(streams=[SPEC], models={"flight-delay": SPEC})
+
+        assert {topic: source.table for topic, source in sources.items()} == {
+            "data.flights": "data/flights",
+            "labels.flights": "labels/flights",
+            "predictions.flight-delay": "predictions/flight-delay",
+        }
+
+    def test_each_partition_has_its_own_transaction(self) -> None:
+        assert Source(kind="labels", owner="flights", spec=SPEC).app_id(3) == "labels.flights/3"
+
+
+class TestReading:
+    def test_accepted_records_become_rows_with_their_places_and_the_refused_are_named(self) -> None:
+        records = [
+            taken(7, event(distance=5, carrier="UA", night=True)),
+            taken(8, b"{"),
+            taken(9, event(distance="far")),
+            taken(2, event(distance=9000, carrier="ZZ"), partition=1),
+        ]
+
+        reading = read("data", records)
+
+        assert reading.rows.select(
+            ["partition", "offset", "flags", "f_distance", "f_carrier", "f_night"]
+        ).to_pylist() == [
+            {"partition": 0, "offset": 7, "flags": [], "f_distance": 5.0, "f_carrier": "UA", "f_night": True},
+            {
+                "partition": 1,
+                "offset": 2,
+                "flags": ["out_of_range:distance", "unseen:carrier"],
+                "f_distance": 9000.0,
+                "f_carrier": "ZZ",
+                "f_night": None,
+            },
+        ]
+        assert [(why.position, why.reason) for why in reading.refused] == [(1, "poison"), (2, "rejected")]
+
+    def test_nothing_accepted_is_an_empty_table_without_a_profile(self) -> None:
+        reading = read("data", [taken(0, None), taken(1, b"[]")])
+
+        assert reading.rows.num_rows == 0
+        assert (reading.time_min, reading.time_max, reading.profile) == (None, None, {})
+        assert len(reading.refused) == 2
+
+    def test_time_is_the_span_of_the_rows_in_utc(self) -> None:
+        east = event() | {"time": "2013-01-01T12:00:00+05:00"}
+
+        reading = read("data", [taken(0, event()), taken(1, east)])
+
+        assert (reading.time_min, reading.time_max) == (NOON - timedelta(hours=5), NOON)
+
+    @pytest.mark.parametrize(("key", "unkeyed"), [(b"N1", 0), (None, 1), (b"N2", 1)])
+    def test_a_record_whose_key_is_not_its_entity_is_accepted_and_counted(
+        self, key: bytes | None, unkeyed: int
+    ) -> None:
+        reading = read("data", [taken(0, event(), key=key)])
+
+        assert (reading.rows.num_rows, reading.unkeyed) == (1, unkeyed)
+
+    def test_labels_keep_their_type_and_show_the_class_balance(self) -> None:
+        label = {"id": "e", "entity": "N1", "time": NOON.isoformat(), "label": True}
+
+        reading = read(
+            "labels", [taken(0, label), taken(1, label | {"label": 1.5}), taken(2, label | {"label": False})]
+        )
+
+        assert reading.rows["label"].to_pylist() == [True, False]
+        assert reading.profile["label"].top == {"true": 1, "false": 1}
+        assert [why.reason for why in reading.refused] == ["rejected"]
+
+    def test_predictions_of_a_class_keep_label_and_probabilities_as_text(self) -> None:
+        prediction = Prediction(
+            id="e@m:1",
+            event_id="e",
+            entity="N1",
+            model="m",
+            version=1,
+            arm="champion",
+            revision=4,
+            partition=3,
+            offset=99,
+            score=0.75,
+            label=True,
+            time=NOON,
+            probabilities={"true": 0.75, "false": 0.25},
+        )
+
+        reading = read("predictions", [taken(5, ENCODER.encode(prediction), partition=3), taken(6, b"?")])
+
+        (row,) = reading.rows.to_pylist()
+        assert (row["label"], row["probabilities"], row["flags"]) == ("true", '{"true":0.75,"false":0.25}', [])
+        assert (row["partition"], row["offset"], row["input_partition"], row["input_offset"]) == (3, 5, 3, 99)
+        assert [why.reason for why in reading.refused] == ["poison"]
+
+
+class TestProfile:
+    def test_missing_unseen_and_out_of_range_are_told_apart(self) -> None:
+        records = [
+            taken(0, event(distance=10, carrier="UA", night=True)),
+            taken(1, event(distance=6000, carrier="ZZ")),
+            taken(2, event(carrier="UA", night=False)),
+            taken(3, event()),
+        ]
+
+        profiles = read("data", records).profile
+
+        assert profiles["distance"].model_dump() == {
+            "missing": 2, "flagged": 1, "min": 10, "max": 6000, "mean": 3005, "top": {}
+        }  # fmt: skip
+        assert (profiles["carrier"].missing, profiles["carrier"].flagged, profiles["carrier"].top) == (1, 1, {"UA": 2})
+        assert (profiles["night"].missing, profiles["night"].top) == (2, {"false": 1, "true": 1})
+
+    def test_a_mean_beyond_float64_is_left_out(self) -> None:
+        assert profile.of_numbers(np.array([1.7e308, 1.7e308])).mean is None
+
+    def test_only_the_most_frequent_values_are_told(self) -> None:
+        values = [str(number) for number in range(1000)] + ["9"] * 5
+
+        top = profile.of_values(values).top
+
+        assert (len(top), top["9"]) == (profile.MOST_VALUES, 6)
+
+
+class TestBuffer:
+    def test_rows_start_at_the_place_of_their_partition_not_at_the_first_record(self) -> None:
+        buffer = Buffer()
+        buffer.place(0, 100)
+
+        buffer.add(taken(103, None), now=0)  # offsets below are control records of transactions
+
+        assert (buffer.starts(), buffer.nexts()) == ({0: 100}, {0: 104})
+
+    def test_partitions_without_waiting_records_take_no_part(self) -> None:
+        buffer = Buffer()
+        buffer.place(0, 0)
+        buffer.place(1, 50)
+        buffer.add(taken(0, None), now=0)
+
+        assert buffer.starts() == {0: 0}
+        assert buffer.places() == {0: 1, 1: 50}
+
+    def test_records_without_a_place_or_below_it_are_not_taken(self) -> None:
+        buffer = Buffer()
+        buffer.place(0, 10)
+
+        assert not buffer.add(taken(9, None), now=0)
+        assert not buffer.add(taken(0, None, partition=1), now=0)
+        assert buffer.taken == []
+
+    def test_a_dropped_partition_takes_its_records_along_and_leaves_the_others(self) -> None:
+        buffer = Buffer()
+        buffer.place(0, 0)
+        buffer.place(1, 0)
+        for record in (taken(0, b"abc"), taken(0, b"de", partition=1), taken(1, b"f")):
+            buffer.add(record, now=0)
+
+        assert buffer.drop(0) == 2
+        assert (buffer.nexts(), buffer.bytes) == ({1: 1}, 2)
+
+    def test_after_a_commit_the_next_rows_start_behind_it(self) -> None:
+        buffer = Buffer()
+        buffer.place(0, 0)
+        buffer.add(taken(4, None), now=0)
+
+        buffer.committed()
+        buffer.add(taken(5, None), now=1)
+
+        assert (buffer.starts(), buffer.nexts(), len(buffer.taken)) == ({0: 5}, {0: 6}, 1)
+
+    @pytest.mark.parametrize(
+        ("now", "due"), [(1.9, False), (2.0, True)], ids=["the oldest has waited too little", "the oldest has waited"]
+    )
+    def test_a_commit_is_due_when_the_oldest_record_has_waited(self, now: float, due: bool) -> None:
+        buffer = Buffer()
+        buffer.place(0, 0)
+        buffer.add(taken(0, b"x"), now=0)
+        buffer.add(taken(1, b"x"), now=1.5)
+
+        assert buffer.due(now, rows=10, bytes=10, seconds=2) is due
+
+    def test_a_commit_is_due_at_so_many_rows_or_bytes_and_never_for_nothing(self) -> None:
+        buffer = Buffer()
+        buffer.place(0, 0)
+
+        assert not buffer.due(1e9, rows=1, bytes=1, seconds=1)
+        buffer.add(taken(0, b"xyz"), now=0)
+        assert buffer.due(0, rows=1, bytes=10, seconds=9)
+        assert buffer.due(0, rows=9, bytes=3, seconds=9)
+
+    def test_a_partition_that_somebody_moved_either_way_is_astray(self) -> None:
+        assert astray({0: 10, 1: 20, 2: 0}, {0: 10, 1: 30}) == {1}
+        assert astray({0: 10}, {}) == {0}
+
+
+def test_waiting_after_failures_is_bounded_and_ends_with_success() -> None:
+    patience = Patience()
+
+    waits = [patience.failed(0) for _ in range(20)]
+    patience.succeeded()
+
+    assert waits == sorted(waits)
+    assert waits[-1] == LONGEST_SECONDS
+    assert patience.ready(0)
+    assert not patience.failing
