@@ -5,4 +5,5 @@ services.py   the processes of modelbus              supervisor.py  keeps proces
 kafka.py, postgres.py, s3.py, zipkin.py              one part each: how to prepare, run and probe it
 jars.py       Java parts, locked by checksum         child.py       a program that dies with its parent
 folder.py     ports, secrets and the lock of a stack probes.py      is it ready?
+warm.py       ahead of time: jars and class archives java.py        how a JVM is run
 """

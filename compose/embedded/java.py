@@ -15,6 +15,9 @@ COMMON = (
     "-XX:-UsePerfData",  # no files in /tmp
     "-Djava.awt.headless=true",
     "--enable-native-access=ALL-UNNAMED",
+    # comes with the class archives, mistakes one adapter for another and then warns about each
+    "-XX:+UnlockDiagnosticVMOptions",
+    "-XX:-AOTAdapterCaching",
 )
 
 

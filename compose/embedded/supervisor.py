@@ -102,7 +102,12 @@ class Supervisor:
         self._waves.append(wave)
         for keeper in wave:
             keeper.begin()
-        await asyncio.gather(*(keeper.first_ready() for keeper in wave))
+        try:
+            async with asyncio.TaskGroup() as waiting:
+                for keeper in wave:
+                    waiting.create_task(keeper.first_ready())
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
 
     async def stop(self) -> None:
         """Stop all: the last started first, those started together at the same time."""
