@@ -15,27 +15,25 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
-from skl2onnx import to_onnx
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 
 from schemas.envelope import Envelope, read
 from schemas.events.base import Event
 from schemas.events.deployer import RolloutChanged
-from schemas.events.parts import Candidate, Cut, Release
+from schemas.events.parts import Artifact, Candidate, Cut, Release
 from schemas.events.registry import ModelApplied
 from schemas.specs import CategoryFeature, FloatFeature, Label, ModelSpec, Rollout, StreamSpec, Training
 from schemas.topics import DATA, DEPLOYER, PREDICTIONS, SHADOW, TOPIC_OF
 from shared.kafka import control_topics, ensure_topics, model_topics, stream_topics
 from shared.matrix import signature_of
-from shared.objects import Objects
+from shared.objects import Objects, digest_of
 from shared.settings import KafkaSettings, S3Settings
 
 EPOCH = datetime(2013, 1, 1, tzinfo=UTC)
 FEATURES = ("heat", "weight", "colour")
+NOTHING = Artifact(digest=digest_of(b""), size_bytes=0)
 ROOT = Path(__file__).parents[1]
 
 
@@ -67,6 +65,11 @@ def model_spec(model: str, stream: str, rollout: Rollout | None = None) -> Model
 
 def trained(seed: int) -> bytes:
     """A real classifier as ONNX, other weights for each seed; heat decides, missing counts as nothing."""
+    from skl2onnx import to_onnx  # noqa: PLC0415  # heavy, and unit tests need none of it
+    from sklearn.impute import SimpleImputer  # noqa: PLC0415
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+    from sklearn.pipeline import make_pipeline  # noqa: PLC0415
+
     rng = np.random.default_rng(seed)
     inputs = rng.normal(size=(400, len(FEATURES))).astype(np.float32)
     labels = inputs[:, 0] + rng.normal(scale=0.5 + seed / 10, size=400) > 0
@@ -75,11 +78,8 @@ def trained(seed: int) -> bytes:
     return graph
 
 
-def release_of(
-    version: int, spec: ModelSpec, stream: StreamSpec, objects: Objects, onnx: bytes | None = None
-) -> Release:
-    """Version `version`, its model in S3."""
-    nothing = objects.put_now(b"{}")
+def release_of(version: int, spec: ModelSpec, stream: StreamSpec, onnx: Artifact = NOTHING) -> Release:
+    """Version `version` with its model's artifact."""
     return Release(
         version=version,
         candidate=Candidate(
@@ -89,10 +89,10 @@ def release_of(
             stream_spec=stream,
             cut=Cut(time=EPOCH, data_version=0, labels_version=0, data_offsets={}, labels_offsets={}),
             signature=signature_of(stream, FEATURES, ("false", "true")),
-            onnx=objects.put_now(trained(version) if onnx is None else onnx),
-            skops=nothing,
-            manifest=nothing,
-            reference=nothing,
+            onnx=onnx,
+            skops=NOTHING,
+            manifest=NOTHING,
+            reference=NOTHING,
             metrics={},
             rows=400,
         ),
@@ -146,7 +146,7 @@ class World:
         """Topics, bucket and declarations there."""
         stream = stream_spec(name, partitions)
         specs = [model_spec(f"{name}-m{number}", name) for number in range(models)]
-        kafka, objects = KafkaSettings(), Objects(S3Settings())  # type: ignore[call-arg]  # from the environment
+        kafka, objects = KafkaSettings(), Objects(S3Settings())
         await objects.ensure_bucket()
         topics = [*control_topics(kafka), *stream_topics(kafka, name, partitions)]
         for spec in specs:
@@ -159,7 +159,9 @@ class World:
         return world
 
     def release(self, version: int, model: int = 0, onnx: bytes | None = None) -> Release:
-        return release_of(version, self.models[model], self.stream, self.objects, onnx)
+        """A release with its model in S3."""
+        artifact = self.objects.put_now(trained(version) if onnx is None else onnx)
+        return release_of(version, self.models[model], self.stream, artifact)
 
     def say(self, event: Event, traceparent: str | None = None) -> None:
         """Publish a lifecycle event."""
@@ -173,19 +175,21 @@ class World:
         """Produce `count` accepted events, keyed by entity, or all into partition `only`."""
         producer = Producer(self.kafka.librdkafka() | {"partitioner": "murmur2_random", "linger.ms": 5})
 
-        def delivered(id: str) -> Callable[[Any, Any], None]:
-            return lambda error, message: self.fed.update({id: (message.partition(), message.offset())})
+        def delivered(event_id: str) -> Callable[[Any, Any], None]:
+            return lambda error, message: self.fed.update({event_id: (message.partition(), message.offset())})
 
         for number in range(len(self.fed), len(self.fed) + count):
-            id, entity = f"e{number}", f"machine-{number % entities}"
+            event_id, entity = f"e{number}", f"machine-{number % entities}"
             value = {
-                "id": id,
+                "id": event_id,
                 "entity": entity,
                 "time": (EPOCH + timedelta(seconds=number)).isoformat(),
                 "features": {"heat": (number % 9 - 4) / 2, "weight": None, "colour": ("red", "green")[number % 2]},
             }
-            where = {} if only is None else {"partition": only}
-            producer.produce(DATA.of(self.stream.stream), json.dumps(value), entity, on_delivery=delivered(id), **where)
+            where: Any = {} if only is None else {"partition": only}
+            producer.produce(
+                DATA.of(self.stream.stream), json.dumps(value), entity, on_delivery=delivered(event_id), **where
+            )
             producer.poll(0)
         assert producer.flush(30) == 0
 
@@ -219,9 +223,9 @@ class World:
         deadline = time.monotonic() + 60
         while unread and time.monotonic() < deadline:
             for message in consumer.consume(5000, 0.2):
-                if message.error() is None:
+                if (error := message.error()) is None:
                     found.append(message)
-                elif message.error().code() == KafkaError._PARTITION_EOF:
+                elif error.code() == KafkaError._PARTITION_EOF:
                     unread.discard(message.partition())
         consumer.close()
         assert not unread, f"{topic}: the end of {unread} was not reached"
@@ -231,8 +235,8 @@ class World:
         """Every event fed has one prediction, in its partition, in its order."""
         predictions = self.predictions(model)
         counts = Counter(each["event_id"] for each in predictions)
-        assert [id for id in self.fed if counts[id] == 0] == []
-        assert [id for id, count in counts.items() if count > 1] == []
+        assert [each for each in self.fed if counts[each] == 0] == []
+        assert [each for each, count in counts.items() if count > 1] == []
         assert {each["event_id"]: (each["partition"], each["offset"]) for each in predictions} == self.fed
         orders = defaultdict(list)
         for each in predictions:
@@ -274,6 +278,15 @@ class Scorer:
             self.process.send_signal(signal.SIGCONT)
             self.process.send_signal(number)
         return self.process.wait(30)
+
+    def metric(self, name: str) -> float:
+        """A sample of /metrics; 0 where there is none yet."""
+        port = self._settings["MODELBUS_SCORER_HTTP_PORT"]
+        try:
+            text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        except httpx.TransportError:
+            return 0.0
+        return next((float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name)), 0.0)
 
     def log(self) -> str:
         return (self._folder / f"scorer-{self.slot}.log").read_text()

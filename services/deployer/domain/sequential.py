@@ -10,8 +10,8 @@ loss differences, challenger minus champion: each bound holds at all looks at on
 - with `max_labels` pairs and neither, the point estimate decides: promote up to half the margin, which treats an equal
   challenger and one that is worse by the margin alike. Labels then were too few for the noise to keep both promises.
 
-Losses are bounded or light-tailed. Events of a day share its weather, so they are not independent: below `MIN_PAIRS` the
-verdict is wait, and only a difference beyond the margin, not beyond 0, speaks against a challenger.
+Losses are bounded or light-tailed. Events of a day share its weather, so they are not independent: below `MIN_PAIRS`
+the verdict is wait, and only a difference beyond the margin, not beyond 0, speaks against a challenger.
 """
 
 from math import log, sqrt
