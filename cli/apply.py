@@ -46,7 +46,6 @@ def _text(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         fail(f"{file}: {error}")
-        raise
 
 
 def _check(texts: dict[Path, str]) -> None:

@@ -1,4 +1,4 @@
-"""What people do to the record, each act one transaction and one event: apply, approve, refuse, retire, order, train."""
+"""What people do to the record: apply, approve, refuse, retire, order, train. Each act: one transaction, one event."""
 
 import uuid
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from schemas.events.registry import (
 from schemas.specs import ModelSpec, StreamSpec
 from services.registry.domain.audit import Entry
 from services.registry.domain.plan import Change, plan
-from services.registry.domain.stages import NotAwaited, check_awaiting, check_retirable, is_approved
+from services.registry.domain.stages import NotAwaited, Passage, Stage, check_awaiting, check_retirable, is_approved
 from services.registry.store import Model, Store, Version
 from shared import telemetry
 from shared.errors import Refusal
@@ -36,6 +36,14 @@ Order = Literal["rollback", "freeze", "unfreeze", "promote"]
 
 class NotDeclared(Refusal):
     """No such stream, model or version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """A person's word: who says it (`operator:ann`), and why."""
+
+    actor: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +62,7 @@ class Acts:
         async with self.pool.acquire() as connection:
             return plan(specs, await Store(connection).declared())
 
-    async def apply(self, specs: Sequence[Spec], actor: str, reason: str) -> list[Change]:
+    async def apply(self, specs: Sequence[Spec], word: Word) -> list[Change]:
         """Declare; the topics are there before anybody hears of what needs them.
 
         Raises:
@@ -65,10 +73,9 @@ class Acts:
             async with unit_of_work(self.pool, "registry") as work:
                 store = Store(work.connection)
                 await store.lock_apply()
-                changes = plan(specs, await store.declared())
-                now = datetime.now(UTC)
+                changes, now = plan(specs, await store.declared()), datetime.now(UTC)
                 applied = [change for change in changes if change.verdict != "unchanged"]
-                entries = [await _applied(work, change, actor, reason, now) for change in applied]
+                entries = [await _applied(work, change, word, now) for change in applied]
                 if entries:
                     await store.audit(*entries)
             return changes
@@ -81,7 +88,7 @@ class Acts:
             topics += make(self.kafka, change.name, change.stream.partitions)
         await ensure_topics(self.kafka, topics)
 
-    async def approve(self, model: str, number: int, actor: str, reason: str) -> Version:
+    async def approve(self, model: str, number: int, word: Word) -> None:
         """Say yes; with the last needed yes the version may be rolled out.
 
         Raises:
@@ -92,21 +99,16 @@ class Acts:
             store, now = Store(work.connection), datetime.now(UTC)
             version = await _locked_version(store, model, number)
             check_awaiting(version.stage, version.expires_at, now)
-            with telemetry.span("registry approve", parent=version.traceparent):
-                actors = await store.approve(model, number, actor, reason, now)
-                event_id = ""
-                if is_approved(version.approval or "required", actors):
-                    release = Release(version=number, candidate=version.candidate)
-                    await store.move(model, number, "approved", now, actor, reason)
-                    said = ModelApproved(
-                        model=model, version=number, release=release, actors=tuple(actors), reason=reason
-                    )
-                    event_id = await _say(work, said, version)
-            what = {"actors": actors, "run_id": version.run_id}
-            await store.audit(_entry(now, actor, "approve", f"{model}:{number}", reason, event_id, what))
-            return await _locked_version(store, model, number)
+            actors = await store.approve(model, number, actor=word.actor, reason=word.reason, at=now)
+            said = None
+            if is_approved(version.approval or "required", actors):
+                release = Release(version=number, candidate=version.candidate)
+                said = ModelApproved(
+                    model=model, version=number, release=release, actors=tuple(actors), reason=word.reason
+                )
+            await _decide(work, version, _Decision(action="approve", stage="approved", said=said, word=word, at=now))
 
-    async def refuse(self, model: str, number: int, actor: str, reason: str, *, expired: bool = False) -> Version:
+    async def refuse(self, model: str, number: int, word: Word, *, expired: bool = False) -> None:
         """Say no, for good; `expired` when it is the clock that says it.
 
         Raises:
@@ -117,13 +119,8 @@ class Acts:
             store, now = Store(work.connection), datetime.now(UTC)
             version = await _locked_version(store, model, number)
             check_awaiting(version.stage, None if expired else version.expires_at, now)
-            said = ModelRefused(model=model, version=number, actor=actor, reason=reason)
-            with telemetry.span("registry refuse", parent=version.traceparent):
-                await store.move(model, number, "refused", now, actor, reason)
-                event_id = await _say(work, said, version)
-            what = {"run_id": version.run_id}
-            await store.audit(_entry(now, actor, "refuse", f"{model}:{number}", reason, event_id, what))
-            return await _locked_version(store, model, number)
+            said = ModelRefused(model=model, version=number, actor=word.actor, reason=word.reason)
+            await _decide(work, version, _Decision(action="refuse", stage="refused", said=said, word=word, at=now))
 
     async def refuse_expired(self) -> int:
         """Refuse what nobody answered in time; returns how many."""
@@ -132,13 +129,13 @@ class Acts:
         refused = 0
         for model, number in late:
             try:
-                await self.refuse(model, number, "registry", "the approval expired", expired=True)
+                await self.refuse(model, number, Word(actor="registry", reason="the approval expired"), expired=True)
                 refused += 1
             except NotAwaited:  # somebody was quicker
                 continue
         return refused
 
-    async def retire(self, model: str, number: int, actor: str, reason: str) -> Version:
+    async def retire(self, model: str, number: int, word: Word) -> None:
         """Never use a version again.
 
         Raises:
@@ -149,15 +146,10 @@ class Acts:
             store, now = Store(work.connection), datetime.now(UTC)
             version = await _locked_version(store, model, number)
             check_retirable(version.stage)
-            said = ModelRetired(model=model, version=number, actor=actor, reason=reason)
-            with telemetry.span("registry retire"):
-                await store.move(model, number, "retired", now, actor, reason)
-                event_id = await _say(work, said, version)
-            what = {"from": version.stage}
-            await store.audit(_entry(now, actor, "retire", f"{model}:{number}", reason, event_id, what))
-            return await _locked_version(store, model, number)
+            said = ModelRetired(model=model, version=number, actor=word.actor, reason=word.reason)
+            await _decide(work, version, _Decision(action="retire", stage="retired", said=said, word=word, at=now))
 
-    async def order(self, model: str, order: Order, actor: str, reason: str) -> str:
+    async def order(self, model: str, order: Order, word: Word) -> str:
         """A person's word to the deployer; returns the event's id.
 
         Raises:
@@ -170,11 +162,10 @@ class Acts:
                 raise NotAwaited(f"{model} has no champion yet; there is nothing to roll back")
             if order == "promote" and found.challenger is None:
                 raise NotAwaited(f"{model} has no challenger; there is nothing to promote")
-            said = RolloutOrdered(model=model, order=order, actor=actor, reason=reason)
-            what = {"champion": found.champion, "challenger": found.challenger}
-            return await _ordered(work, said, order, actor, reason, what)
+            said = RolloutOrdered(model=model, order=order, actor=word.actor, reason=word.reason)
+            return await _ordered(work, said, word, {"champion": found.champion, "challenger": found.challenger})
 
-    async def train(self, model: str, actor: str, reason: str) -> str:
+    async def train(self, model: str, word: Word) -> str:
         """A person's word to the monitor; returns the event's id.
 
         Raises:
@@ -182,20 +173,20 @@ class Acts:
         """
         async with unit_of_work(self.pool, "registry") as work:
             await _locked_model(Store(work.connection), model)
-            said = TrainingOrdered(model=model, actor=actor, reason=reason)
-            return await _ordered(work, said, "train", actor, reason, {})
+            return await _ordered(work, TrainingOrdered(model=model, actor=word.actor, reason=word.reason), word, {})
 
 
-async def _applied(work: Work, change: Change, actor: str, reason: str, now: datetime) -> Entry:
-    await Store(work.connection).save(change, actor, reason, now)
-    event_id = await _say(work, _declaration(change, actor, reason))
+async def _applied(work: Work, change: Change, word: Word, now: datetime) -> Entry:
+    await Store(work.connection).save(change, word.actor, word.reason, now)
+    event_id = await _say(work, _declaration(change, word))
     fields = [[field.field, field.old, field.new] for field in change.fields]
     what = {"verdict": change.verdict, "revision": change.revision, "fields": fields}
-    return _entry(now, actor, "apply", f"{change.kind} {change.name}", reason, event_id, what)
+    return Entry(at=now, action="apply", subject=f"{change.kind} {change.name}", event_id=event_id, what=what,
+                 actor=word.actor, reason=word.reason)  # fmt: skip
 
 
-def _declaration(change: Change, actor: str, reason: str) -> Event:
-    said: dict[str, Any] = {"revision": change.revision, "actor": actor, "reason": reason}
+def _declaration(change: Change, word: Word) -> Event:
+    said: dict[str, Any] = {"revision": change.revision, "actor": word.actor, "reason": word.reason}
     match change.spec:
         case StreamSpec() as spec:
             return StreamApplied(stream=change.name, spec=spec, **said)
@@ -203,24 +194,44 @@ def _declaration(change: Change, actor: str, reason: str) -> Event:
             return ModelApplied(model=change.name, spec=spec, stream_spec=change.stream, **said)
 
 
-async def _ordered(work: Work, said: Event, action: str, actor: str, reason: str, what: dict[str, Any]) -> str:
+@dataclass(frozen=True, kw_only=True)
+class _Decision:
+    """About a version; without `said` it is noted and changes nothing yet."""
+
+    action: str
+    stage: Stage
+    said: Event | None
+    word: Word
+    at: datetime
+
+
+async def _decide(work: Work, version: Version, made: _Decision) -> None:
+    """In the trace of the version's lifecycle, wherever the request came from."""
+    store, event_id = Store(work.connection), ""
+    who: dict[str, Any] = {"actor": made.word.actor, "reason": made.word.reason, "at": made.at}
+    if made.said:
+        await store.move(Passage(model=version.model, version=version.version, stage=made.stage, **who))
+        with telemetry.span(f"registry {made.action}", parent=version.traceparent):
+            event_id = await _say(work, made.said, correlation_id=version.run_id)
+    what = {"from": version.stage, "to": made.stage if made.said else version.stage, "run_id": version.run_id}
+    subject = f"{version.model}:{version.version}"
+    await store.audit(Entry(action=made.action, subject=subject, event_id=event_id, what=what, **who))
+
+
+async def _ordered(work: Work, said: RolloutOrdered | TrainingOrdered, word: Word, what: dict[str, Any]) -> str:
+    action = said.order if isinstance(said, RolloutOrdered) else "train"
     with telemetry.span(f"registry {action}"):
         event_id = await _say(work, said)
-    entry = _entry(datetime.now(UTC), actor, action, f"model {said.key}", reason, event_id, what)
+    entry = Entry(at=datetime.now(UTC), action=action, subject=f"model {said.model}", event_id=event_id, what=what,
+                  actor=word.actor, reason=word.reason)  # fmt: skip
     await Store(work.connection).audit(entry)
     return event_id
 
 
-async def _say(work: Work, said: Event, version: Version | None = None) -> str:
+async def _say(work: Work, said: Event, *, correlation_id: str | None = None) -> str:
     event_id = str(uuid.uuid4())
-    await work.emit(said, id=event_id, correlation_id=version.run_id if version else None)
+    await work.emit(said, id=event_id, correlation_id=correlation_id)
     return event_id
-
-
-def _entry(
-    at: datetime, actor: str, action: str, subject: str, reason: str, event_id: str, what: dict[str, Any]
-) -> Entry:
-    return Entry(at=at, actor=actor, action=action, subject=subject, reason=reason, event_id=event_id, what=what)
 
 
 async def _locked_model(store: Store, name: str) -> Model:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Req
 from schemas.declarations import MAX_BYTES, Declaration, Problem, kind_and_name, read
 from schemas.events.monitor import WindowMeasured
 from services.registry.access import Actor, Approver, Doorkeeper, Operator, Viewer
-from services.registry.acts import Acts, Order
+from services.registry.acts import Acts, Order, Word
 from services.registry.domain.plan import Change, Misfits
 from services.registry.problems import ApplyRefused, add_problems
 from services.registry.reading import Reading
@@ -36,7 +36,6 @@ _LARGEST = 2**31 - 1
 Limit = Annotated[int, Query(ge=1, le=500)]
 Before = Annotated[int | None, Query(ge=0, le=_LARGEST)]
 From = Annotated[int, Query(ge=0, le=2**63 - 1)]
-Number = Annotated[int, Path(ge=1, le=_LARGEST)]
 people = APIRouter(tags=["acts"])
 record = APIRouter(tags=["record"])
 
@@ -68,6 +67,11 @@ def _reading(request: Request) -> Reading:
     return cast(Reading, _opened(request, "reading"))
 
 
+def _named(model: str, version: Annotated[int, Path(ge=1, le=_LARGEST)]) -> tuple[str, int]:
+    return model, version
+
+
+Named = Annotated[tuple[str, int], Depends(_named)]
 Doing = Annotated[Acts, Depends(_acts)]
 Looking = Annotated[Reading, Depends(_reading)]
 
@@ -99,7 +103,7 @@ async def apply(
     """Declare streams and models, or say what that would change."""
     specs = [declaration.spec for declaration in declarations]
     try:
-        changes = await (acts.plan(specs) if dry_run else acts.apply(specs, str(actor), reason))
+        changes = await (acts.plan(specs) if dry_run else acts.apply(specs, Word(actor=str(actor), reason=reason)))
     except Misfits as unfit:
         raise ApplyRefused(_with_lines(unfit, declarations)) from None
     return PlanView(dry_run=dry_run, changes=[_change(change) for change in changes])
@@ -148,40 +152,38 @@ async def promote(model: str, because: Because, actor: Operator, acts: Doing) ->
 
 
 async def _order(acts: Acts, model: str, order: Order, actor: Actor, because: Because) -> Ordered:
-    return Ordered(event_id=await acts.order(model, order, str(actor), because.reason))
+    return Ordered(event_id=await acts.order(model, order, _word(actor, because)))
+
+
+def _word(actor: Actor, because: Because) -> Word:
+    return Word(actor=str(actor), reason=because.reason)
 
 
 @people.post("/models/{model}/train")
 async def train(model: str, because: Because, actor: Operator, acts: Doing) -> Ordered:
     """Ask for a training run now."""
-    return Ordered(event_id=await acts.train(model, str(actor), because.reason))
+    return Ordered(event_id=await acts.train(model, _word(actor, because)))
 
 
 @people.post("/models/{model}/versions/{version}/approve")
-async def approve(
-    model: str, version: Number, because: Because, actor: Approver, acts: Doing, reading: Looking
-) -> VersionView:
+async def approve(version: Named, because: Because, actor: Approver, acts: Doing, reading: Looking) -> VersionView:
     """Say yes to a version that awaits approval."""
-    await acts.approve(model, version, str(actor), because.reason)
-    return await reading.version(model, version)
+    await acts.approve(*version, _word(actor, because))
+    return await reading.version(*version)
 
 
 @people.post("/models/{model}/versions/{version}/refuse")
-async def refuse(
-    model: str, version: Number, because: Because, actor: Approver, acts: Doing, reading: Looking
-) -> VersionView:
+async def refuse(version: Named, because: Because, actor: Approver, acts: Doing, reading: Looking) -> VersionView:
     """Say no to a version that awaits approval, for good."""
-    await acts.refuse(model, version, str(actor), because.reason)
-    return await reading.version(model, version)
+    await acts.refuse(*version, _word(actor, because))
+    return await reading.version(*version)
 
 
 @people.post("/models/{model}/versions/{version}/retire")
-async def retire(
-    model: str, version: Number, because: Because, actor: Operator, acts: Doing, reading: Looking
-) -> VersionView:
+async def retire(version: Named, because: Because, actor: Operator, acts: Doing, reading: Looking) -> VersionView:
     """Never use a version again; one that is live must be rolled back first."""
-    await acts.retire(model, version, str(actor), because.reason)
-    return await reading.version(model, version)
+    await acts.retire(*version, _word(actor, because))
+    return await reading.version(*version)
 
 
 @record.get("/streams")
@@ -217,9 +219,9 @@ async def versions(
 
 
 @record.get("/models/{model}/versions/{version}")
-async def version(model: str, version: Number, _: Viewer, reading: Looking) -> VersionView:
+async def version(version: Named, _: Viewer, reading: Looking) -> VersionView:
     """All that is known of a version."""
-    return await reading.version(model, version)
+    return await reading.version(*version)
 
 
 @record.get("/models/{model}/rollouts")

@@ -1,10 +1,12 @@
 """Wiring of the registry: what it hears and who handles it; the HTTP API; the clock of approvals."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 from fastapi import FastAPI
 
 from schemas.events import deployer, ingestor, monitor, trainer, validator
@@ -18,6 +20,7 @@ from services.registry.settings import Settings
 from shared.bus import Handlers
 from shared.service import Service, open_service
 
+log = logging.getLogger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -77,5 +80,8 @@ def open_to_callers(app: FastAPI, service: Service) -> None:
 async def expiry(acts: Acts, poll_seconds: float) -> None:
     """Refuse what nobody approved in time; the one thing here that a clock decides."""
     while True:
-        await acts.refuse_expired()
+        try:
+            await acts.refuse_expired()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.warning("expiry of approvals: %r; trying again", error)
         await asyncio.sleep(poll_seconds)

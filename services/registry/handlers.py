@@ -1,6 +1,7 @@
 """What the registry does with what it hears: decide, save, emit, and note it in the audit log."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +21,7 @@ from schemas.events.registry import ApprovalRequested, ModelRegistered
 from schemas.events.trainer import ModelTrained, TrainingFailed, TrainingProgressed
 from schemas.events.validator import ModelRejected, ModelValidated
 from services.registry.domain.audit import Entry
-from services.registry.domain.stages import Stage, stage_at_end, stages_after
+from services.registry.domain.stages import Passage, Stage, stage_at_end, stages_after
 from services.registry.store import Model, Store
 from shared import telemetry
 from shared.errors import TooEarly
@@ -33,10 +34,11 @@ async def on_dataset_committed(event: DatasetCommitted, work: Work) -> None:
 
 async def on_training_requested(event: TrainingRequested, work: Work) -> None:
     store = Store(work.connection)
-    about = (event.run_id, event.model, event.reason, event.explanation, event.cut.time)
-    await store.run_requested(*about, _at(work), _trace_id())
+    await store.run_requested(event, _at(work), _trace_id())
     what = {"run_id": event.run_id, "cut": event.cut.model_dump(mode="json")}
-    await _note(store, work, event, f"model {event.model}", f"{event.reason}: {event.explanation}", what)
+    await _note(
+        store, work, event, subject=f"model {event.model}", reason=f"{event.reason}: {event.explanation}", what=what
+    )
 
 
 async def on_training_progressed(event: TrainingProgressed, work: Work) -> None:
@@ -46,19 +48,19 @@ async def on_training_progressed(event: TrainingProgressed, work: Work) -> None:
 async def on_model_trained(event: ModelTrained, work: Work) -> None:
     store = Store(work.connection)
     version = await _number(store, work, event.candidate)
-    await store.note_stage(event.model, version, "trained", _at(work), "trainer", f"run {event.run_id}")
-    seconds = (event.fit_seconds, event.run_seconds)
-    await store.run_trained(event.run_id, event.model, *seconds, version, _at(work), _trace_id())
+    await store.note_stage(_to(work, event.model, version, "trained", f"run {event.run_id}"))
+    await store.run_trained(event, version, _at(work), _trace_id())
     what = {"run_id": event.run_id, "onnx": event.candidate.onnx.digest, "manifest": event.candidate.manifest.digest}
-    await _note(store, work, event, f"{event.model}:{version}", f"run {event.run_id}", what)
+    await _note(store, work, event, subject=f"{event.model}:{version}", reason=f"run {event.run_id}", what=what)
 
 
 async def on_training_failed(event: TrainingFailed, work: Work) -> None:
     store = Store(work.connection)
-    about: dict[str, Any] = {"failure": event.reason, "explanation": event.explanation}
-    await store.run_finished(event.run_id, event.model, "failed", _at(work), _trace_id(), **about)
+    await store.run_failed(event, _at(work), _trace_id())
     what = {"run_id": event.run_id}
-    await _note(store, work, event, f"model {event.model}", f"{event.reason}: {event.explanation}", what)
+    await _note(
+        store, work, event, subject=f"model {event.model}", reason=f"{event.reason}: {event.explanation}", what=what
+    )
 
 
 async def on_model_validated(event: ModelValidated, work: Work) -> None:
@@ -67,7 +69,7 @@ async def on_model_validated(event: ModelValidated, work: Work) -> None:
     version = await _number(store, work, event.candidate)
     if not await _is_unjudged(store, event.model, version):
         return
-    await _judge(store, work, event, version, "registered", "all gates passed")
+    await _judge(store, work, event, version)
     release = Release(version=version, candidate=event.candidate)
     approval = model.spec.rollout.approval
     said = ModelRegistered(model=event.model, version=version, release=release, gates=event.gates, approval=approval)
@@ -75,21 +77,21 @@ async def on_model_validated(event: ModelValidated, work: Work) -> None:
     if approval != "none":
         expires_at = _at(work) + model.spec.rollout.expires
         await store.ask_approval(event.model, version, approval, expires_at)
-        await store.move(event.model, version, "awaiting_approval", _at(work), "registry", approval)
+        waits = _to(work, event.model, version, "awaiting_approval", f"approval is {approval}")
+        await store.move(replace(waits, actor="registry"))
         asked = ApprovalRequested(model=event.model, version=version, approval=approval, expires_at=expires_at)
         await work.emit(asked, correlation_id=event.run_id)
-    await _note(
-        store, work, event, f"{event.model}:{version}", "all gates passed", _verdicts(event.gates, event.report)
-    )
+    what = _verdicts(event.gates, event.report)
+    await _note(store, work, event, subject=f"{event.model}:{version}", reason="all gates passed", what=what)
 
 
 async def on_model_rejected(event: ModelRejected, work: Work) -> None:
     store = Store(work.connection)
     version = await _number(store, work, event.candidate)
     if await _is_unjudged(store, event.model, version):
-        await _judge(store, work, event, version, "rejected", event.explanation)
+        await _judge(store, work, event, version)
         what = _verdicts(event.gates, event.report)
-        await _note(store, work, event, f"{event.model}:{version}", event.explanation, what)
+        await _note(store, work, event, subject=f"{event.model}:{version}", reason=event.explanation, what=what)
 
 
 async def on_rollout_changed(event: RolloutChanged, work: Work) -> None:
@@ -99,7 +101,7 @@ async def on_rollout_changed(event: RolloutChanged, work: Work) -> None:
         return
     await store.serve(event, _at(work), _trace_id())
     for version, stage in stages_after(event, await store.stages(event.model)).items():
-        await store.move(event.model, version, stage, _at(work), "deployer", event.reason)
+        await store.move(_to(work, event.model, version, stage, event.reason))
     what: dict[str, Any] = {
         "revision": event.revision,
         "phase": event.phase,
@@ -108,23 +110,24 @@ async def on_rollout_changed(event: RolloutChanged, work: Work) -> None:
         "share": event.share,
         "frozen": event.frozen,
     }
-    await _note(store, work, event, f"model {event.model}", event.reason, what)
+    await _note(store, work, event, subject=f"model {event.model}", reason=event.reason, what=what)
 
 
 async def on_rollout_switched(event: RolloutSwitched, work: Work) -> None:
     store = Store(work.connection)
-    await store.switch(event.model, event.revision, event.partition, event.offset, _at(work))
+    await store.switch(event, _at(work))
 
 
 async def on_rollout_ended(event: RolloutEnded, work: Work) -> None:
     store = Store(work.connection)
     await _locked(store, event.model)
-    await store.end_rollout(event.model, event.version, event.outcome, event.reason, _at(work))
+    about = {"outcome": event.outcome, "reason": event.reason}
+    await store.end_rollout(event.model, event.version, **about, at=_at(work))
     stage = stage_at_end(event)
     if (await store.stages(event.model)).get(event.version) != stage:
-        await store.move(event.model, event.version, stage, _at(work), "deployer", event.reason)
+        await store.move(_to(work, event.model, event.version, stage, event.reason))
     what = {"outcome": event.outcome, "revision": event.revision}
-    await _note(store, work, event, f"{event.model}:{event.version}", event.reason, what)
+    await _note(store, work, event, subject=f"{event.model}:{event.version}", reason=event.reason, what=what)
 
 
 async def on_rollout_measured(event: RolloutMeasured, work: Work) -> None:
@@ -135,13 +138,13 @@ async def on_predictions_withdrawn(event: PredictionsWithdrawn, work: Work) -> N
     store = Store(work.connection)
     what = event.model_dump(mode="json")
     await store.withdraw(event.model, event.version, what)
-    await _note(store, work, event, f"{event.model}:{event.version}", event.cause, what)
+    await _note(store, work, event, subject=f"{event.model}:{event.version}", reason=event.cause, what=what)
 
 
 async def on_load_failed(event: LoadFailed, work: Work) -> None:
     what = {"revision": event.revision}
     store = Store(work.connection)
-    await _note(store, work, event, f"{event.model}:{event.version}", event.explanation, what)
+    await _note(store, work, event, subject=f"{event.model}:{event.version}", reason=event.explanation, what=what)
 
 
 async def on_window_measured(event: WindowMeasured, work: Work) -> None:
@@ -152,20 +155,22 @@ async def on_alert_raised(event: AlertRaised, work: Work) -> None:
     store = Store(work.connection)
     await store.raise_alert(event)
     what = {"alert": event.alert, "kind": event.kind, "severity": event.severity, "features": list(event.features)}
-    await _note(store, work, event, f"model {event.model}", event.explanation, what)
+    await _note(store, work, event, subject=f"model {event.model}", reason=event.explanation, what=what)
 
 
 async def on_alert_resolved(event: AlertResolved, work: Work) -> None:
     store = Store(work.connection)
     await store.resolve_alert(event.alert, event.resolved_at, event.explanation)
-    await _note(store, work, event, f"model {event.model}", event.explanation, {"alert": event.alert})
+    await _note(
+        store, work, event, subject=f"model {event.model}", reason=event.explanation, what={"alert": event.alert}
+    )
 
 
 async def on_data_quarantined(event: DataQuarantined, work: Work) -> None:
     store = Store(work.connection)
     await store.quarantine(event)
     what = {"span": event.span.model_dump(mode="json"), "features": list(event.features)}
-    await _note(store, work, event, f"stream {event.stream}", event.explanation, what)
+    await _note(store, work, event, subject=f"stream {event.stream}", reason=event.explanation, what=what)
 
 
 async def _locked(store: Store, name: str) -> Model:
@@ -186,27 +191,40 @@ async def _is_unjudged(store: Store, model: str, version: int) -> bool:
     return known is not None and known.stage == "trained"
 
 
-async def _judge(
-    store: Store, work: Work, event: ModelValidated | ModelRejected, version: int, stage: Stage, explanation: str
-) -> None:
+async def _judge(store: Store, work: Work, event: ModelValidated | ModelRejected, version: int) -> None:
+    stage: Stage = "rejected" if isinstance(event, ModelRejected) else "registered"
+    explanation = event.explanation if isinstance(event, ModelRejected) else "all gates passed"
     await store.judge(event.model, version, event.gates, event.report, explanation)
-    await store.move(event.model, version, stage, _at(work), "validator", explanation)
-    about: dict[str, Any] = {"version": version, "explanation": explanation}
-    await store.run_finished(event.run_id, event.model, stage, _at(work), _trace_id(), **about)
+    await store.move(_to(work, event.model, version, stage, explanation))
+    await store.run_judged(event, version, _at(work), _trace_id())
 
 
 def _verdicts(gates: Sequence[Gate], report: Artifact | None) -> dict[str, Any]:
     return {"gates": {gate.name: gate.verdict for gate in gates}, "report": report.digest if report else None}
 
 
-async def _note(store: Store, work: Work, event: Event, subject: str, reason: str, what: dict[str, Any]) -> None:
+async def _note(store: Store, work: Work, event: Event, *, subject: str, reason: str, what: dict[str, Any]) -> None:
     """An audit row for what was heard, under the id it was heard by; last in the transaction."""
-    actor = work.cause.source.rpartition("/")[2] if work.cause else "unknown"
     event_id = work.cause.id if work.cause else ""
     entry = Entry(
-        at=_at(work), actor=actor, action=event.event, subject=subject, reason=reason, event_id=event_id, what=what
+        at=_at(work),
+        actor=_actor(work),
+        action=event.event,
+        subject=subject,
+        reason=reason,
+        event_id=event_id,
+        what=what,
     )
     await store.audit(entry)
+
+
+def _to(work: Work, model: str, version: int, stage: Stage, reason: str) -> Passage:
+    return Passage(model=model, version=version, stage=stage, at=_at(work), actor=_actor(work), reason=reason)
+
+
+def _actor(work: Work) -> str:
+    """The service whose word this is."""
+    return work.cause.source.rpartition("/")[2] if work.cause else "unknown"
 
 
 def _at(work: Work) -> datetime:

@@ -6,9 +6,10 @@ from http import HTTPStatus
 from typing import Any
 
 from confluent_kafka import KafkaException
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from schemas.declarations import DeclarationsInvalid, Problem
 from services.registry.acts import NotDeclared

@@ -145,9 +145,9 @@ WHERE name = $1
 SELECT first_revision FROM rollout WHERE model = $1 AND version = $2 AND outcome IS NULL
 ORDER BY first_revision DESC LIMIT 1
 
--- name: open_rollout
--- The running rollout of a model, whichever version it tries.
-SELECT first_revision FROM rollout WHERE model = $1 AND outcome IS NULL ORDER BY first_revision DESC LIMIT 1
+-- name: latest_rollout
+-- The running rollout of a model, whichever version it tries; without one, the latest.
+SELECT first_revision FROM rollout WHERE model = $1 ORDER BY outcome IS NULL DESC, first_revision DESC LIMIT 1
 
 -- name: had_rollout
 -- Whether a version was ever rolled out.

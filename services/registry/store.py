@@ -6,15 +6,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from schemas.events.deployer import RolloutChanged
+from schemas.events.deployer import RolloutChanged, RolloutSwitched
 from schemas.events.ingestor import DatasetCommitted
-from schemas.events.monitor import AlertRaised, DataQuarantined, RolloutMeasured, WindowMeasured
+from schemas.events.monitor import AlertRaised, DataQuarantined, RolloutMeasured, TrainingRequested, WindowMeasured
 from schemas.events.parts import Artifact, Candidate, Gate
-from schemas.events.trainer import TrainingProgressed
+from schemas.events.trainer import ModelTrained, TrainingFailed, TrainingProgressed
+from schemas.events.validator import ModelRejected, ModelValidated
 from schemas.specs import ModelSpec, StreamSpec
 from services.registry.domain.audit import BEGINNING, Entry, canonical, seal
 from services.registry.domain.plan import Change, Declared
-from services.registry.domain.stages import LIVE, Stage
+from services.registry.domain.stages import LIVE, Passage
 from shared import queries
 from shared.postgres import Connection
 
@@ -133,18 +134,18 @@ class Store:
     async def ask_approval(self, model: str, version: int, approval: str, expires_at: datetime | None) -> None:
         await self._run("ask_approval", model, version, approval, expires_at)
 
-    async def approve(self, model: str, version: int, actor: str, reason: str, at: datetime) -> list[str]:
+    async def approve(self, model: str, version: int, *, actor: str, reason: str, at: datetime) -> list[str]:
         """Note a yes; returns all who said it."""
         await self._run("approve", model, version, actor, reason, at)
         return [row["actor"] for row in await self._rows("approvers", model, version)]
 
-    async def note_stage(self, model: str, version: int, stage: Stage, at: datetime, actor: str, reason: str) -> None:
+    async def note_stage(self, to: Passage) -> None:
         """Into the history only: the fact came late."""
-        await self._run("note_stage", model, version, stage, at, actor, reason)
+        await self._run("note_stage", to.model, to.version, to.stage, to.at, to.actor, to.reason)
 
-    async def move(self, model: str, version: int, stage: Stage, at: datetime, actor: str, reason: str) -> None:
-        await self._run("move", model, version, stage)
-        await self.note_stage(model, version, stage, at, actor, reason)
+    async def move(self, to: Passage) -> None:
+        await self._run("move", to.model, to.version, to.stage)
+        await self.note_stage(to)
 
     async def stages(self, model: str) -> dict[int, str]:
         return {row["version"]: row["stage"] for row in await self._rows("stages", model)}
@@ -155,51 +156,53 @@ class Store:
 
     # runs
 
-    async def run_requested(
-        self, run_id: str, model: str, reason: str, request: str, cut_time: datetime, at: datetime, trace: str | None
-    ) -> None:
-        await self._run("run_requested", run_id, model, reason, request, cut_time, at, trace)
+    async def run_requested(self, event: TrainingRequested, at: datetime, trace: str | None) -> None:
+        about = (event.run_id, event.model, event.reason, event.explanation, event.cut.time)
+        await self._run("run_requested", *about, at, trace)
 
     async def run_progressed(self, event: TrainingProgressed, at: datetime, trace: str | None) -> None:
         progress = (event.stage, event.done, event.total, event.best_score)
         await self._run("run_progressed", event.run_id, event.model, *progress, trace, at)
 
-    async def run_trained(
-        self, run_id: str, model: str, fit_seconds: float, run_seconds: float, version: int, at: datetime,
-        trace: str | None,
-    ) -> None:  # fmt: skip
-        await self._run("run_trained", run_id, model, fit_seconds, run_seconds, version, trace, at)
+    async def run_trained(self, event: ModelTrained, version: int, at: datetime, trace: str | None) -> None:
+        seconds = (event.fit_seconds, event.run_seconds)
+        await self._run("run_trained", event.run_id, event.model, *seconds, version, trace, at)
 
-    async def run_finished(
-        self, run_id: str, model: str, state: str, at: datetime, trace: str | None, *, version: int | None = None,
-        failure: str | None = None, explanation: str | None = None,
-    ) -> None:  # fmt: skip
-        await self._run("run_finished", run_id, model, state, version, failure, explanation, trace, at)
+    async def run_judged(
+        self, event: ModelValidated | ModelRejected, version: int, at: datetime, trace: str | None
+    ) -> None:
+        state, why = ("rejected", event.explanation) if isinstance(event, ModelRejected) else ("registered", None)
+        await self._run("run_finished", event.run_id, event.model, state, version, None, why, trace, at)
+
+    async def run_failed(self, event: TrainingFailed, at: datetime, trace: str | None) -> None:
+        why = (event.reason, event.explanation)
+        await self._run("run_finished", event.run_id, event.model, "failed", None, *why, trace, at)
 
     # rollouts
 
     async def serve(self, event: RolloutChanged, at: datetime, trace: str | None) -> None:
         """Who serves now, as a step of the rollout it belongs to."""
         challenger = event.challenger.version if event.challenger else None
-        rollout = await self._rollout_of(event, challenger, at, trace)
+        rollout = await self._rollout_of(event, at, trace)
         state = (event.phase, event.champion.version, challenger, event.share, event.step, event.frozen)
         await self._run("serve", event.model, event.revision, *state)
         await self._run("add_step", event.model, event.revision, rollout, *state, event.reason, at)
 
-    async def _rollout_of(
-        self, event: RolloutChanged, challenger: int | None, at: datetime, trace: str | None
-    ) -> int | None:
-        tried = challenger or event.champion.version
-        query, arguments = ("open_rollout_of", [tried]) if challenger else ("open_rollout", [])
-        running: int | None = await self._value(query, event.model, *arguments)
-        if running is not None or (not challenger and await self._value("had_rollout", event.model, tried)):
+    async def _rollout_of(self, event: RolloutChanged, at: datetime, trace: str | None) -> int:
+        """Its own if it tries or promotes a version; otherwise (a freeze, a champion restored) the latest."""
+        tried = (event.challenger or event.champion).version
+        running: int | None = await self._value("open_rollout_of", event.model, tried)
+        if running is not None:
             return running
+        if event.challenger is None and await self._value("had_rollout", event.model, tried):
+            latest: int = await self._value("latest_rollout", event.model)
+            return latest
         await self._run("start_rollout", event.model, event.revision, tried, at, trace)
-        if not challenger:  # the first champion is tried on nothing
-            await self.end_rollout(event.model, tried, "promoted", event.reason, at)
+        if event.challenger is None:  # became champion untried, as the first does
+            await self.end_rollout(event.model, tried, outcome="promoted", reason=event.reason, at=at)
         return event.revision
 
-    async def end_rollout(self, model: str, version: int, outcome: str, reason: str, at: datetime) -> None:
+    async def end_rollout(self, model: str, version: int, *, outcome: str, reason: str, at: datetime) -> None:
         await self._run("end_rollout", model, version, outcome, reason, at)
 
     async def withdraw(self, model: str, version: int, withdrawn: dict[str, Any]) -> None:
@@ -209,8 +212,8 @@ class Store:
         measured = event.model_dump(mode="json")
         await self._run("measure_rollout", event.model, event.challenger, measured, event.measured_at)
 
-    async def switch(self, model: str, revision: int, partition: int, offset: int, at: datetime) -> None:
-        await self._run("switch", model, revision, partition, offset, at)
+    async def switch(self, event: RolloutSwitched, at: datetime) -> None:
+        await self._run("switch", event.model, event.revision, event.partition, event.offset, at)
 
     # what is watched
 

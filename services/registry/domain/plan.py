@@ -1,11 +1,12 @@
-"""What applying declarations would change, and whether it may: a stream only changes so that what lives on it goes on."""
+"""What applying declarations would change, and whether it may: what lives on a stream must be able to go on."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 from schemas.declarations import Spec
-from schemas.specs import CategoryFeature, ModelSpec, StreamSpec
+from schemas.specs import CategoryFeature, Feature, ModelSpec, StreamSpec
 from schemas.topics import DATA, LABELS, PREDICTIONS, SHADOW
 from shared.errors import DeclarationError
 
@@ -150,38 +151,49 @@ def _misfits_of_stream(new: StreamSpec, declared: Declared, models: Mapping[str,
     if new.stream not in declared.streams:
         return []
     old, _ = declared.streams[new.stream]
-
-    def misfit(found: str, expected: str, *where: str) -> Misfit:
-        return Misfit(kind="stream", name=new.stream, where=where, found=found, expected=expected)
-
+    misfit = partial(Misfit, kind="stream", name=new.stream)
     found = [
-        misfit(repr(getattr(new, name)), f"{getattr(old, name)!r}: it cannot change", name)
+        misfit(where=(name,), found=repr(getattr(new, name)), expected=f"{getattr(old, name)!r}: it cannot change")
         for name in ("partitions", "entity")
         if getattr(new, name) != getattr(old, name)
     ]
     if new.label.type != old.label.type:
-        found.append(misfit(new.label.type, f"{old.label.type}: a label's type cannot change", "label", "type"))
-    if new.label.values[: len(old.label.values)] != old.label.values:
-        found.append(misfit(str(list(new.label.values)), _appended(old.label.values), "label", "values"))
-    for name in old.features.keys() - new.features.keys():
+        expected = f"{old.label.type}: a label's type cannot change"
+        found.append(misfit(where=("label", "type"), found=new.label.type, expected=expected))
+    if wrong := _not_appended(old.label.values, new.label.values):
+        found.append(misfit(where=("label", "values"), found=wrong.found, expected=wrong.expected))
+    for name in sorted(old.features.keys() - new.features.keys()):
         if users := _users(new.stream, name, declared, models):
-            found.append(misfit("it gone", f"it to stay: {', '.join(users)} use it", "features", name))
+            expected = f"it to stay: {', '.join(users)} use it"
+            found.append(misfit(where=("features", name), found="it gone", expected=expected))
     for name, feature in new.features.items():
-        former = declared.columns.get((new.stream, name), feature.type)
-        before = old.features.get(name)
-        if feature.type != former:
-            found.append(misfit(feature.type, f"{former}: a feature's type cannot change", "features", name, "type"))
-        elif feature.required and not (before and before.required):
-            expected = "false: producers that leave it out must go on"
-            found.append(misfit("true", expected, "features", name, "required"))
-        elif isinstance(feature, CategoryFeature) and isinstance(before, CategoryFeature):
-            if feature.values[: len(before.values)] != before.values:
-                found.append(misfit(str(list(feature.values)), _appended(before.values), "features", name, "values"))
+        column = declared.columns.get((new.stream, name), feature.type)
+        if wrong := _misfit_of_feature(feature, old.features.get(name), column):
+            where = ("features", name, wrong.field)
+            found.append(misfit(where=where, found=wrong.found, expected=wrong.expected))
     return found
 
 
-def _appended(values: Sequence[str]) -> str:
-    return f"values that begin with {list(values)}: values may only be appended"
+class _Wrong(NamedTuple):
+    field: str
+    found: str
+    expected: str
+
+
+def _misfit_of_feature(new: Feature, old: Feature | None, column: str) -> _Wrong | None:
+    if new.type != column:
+        return _Wrong("type", new.type, f"{column}: a feature's type cannot change")
+    if new.required and not (old and old.required):
+        return _Wrong("required", "true", "false: producers that leave it out must go on")
+    if isinstance(new, CategoryFeature) and isinstance(old, CategoryFeature):
+        return _not_appended(old.values, new.values)
+    return None
+
+
+def _not_appended(old: tuple[str, ...], new: tuple[str, ...]) -> _Wrong | None:
+    if new[: len(old)] == old:
+        return None
+    return _Wrong("values", str(list(new)), f"values that begin with {list(old)}: they may only be appended to")
 
 
 def _users(stream: str, feature: str, declared: Declared, models: Mapping[str, ModelSpec]) -> list[str]:

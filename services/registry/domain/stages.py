@@ -1,6 +1,7 @@
 """The life of a version, and who must say yes to it."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
@@ -11,6 +12,18 @@ Stage: TypeAlias = Literal["trained", "rejected", "registered", "awaiting_approv
                            "canary", "champion", "archived", "rolled_back", "retired"]  # fmt: skip
 Policy: TypeAlias = Literal["none", "required", "four_eyes"]
 LIVE: Collection[str] = ("shadow", "canary", "champion")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """A version enters a stage: when, by whom and why."""
+
+    model: str
+    version: int
+    stage: Stage
+    at: datetime
+    actor: str
+    reason: str
 
 
 class NotAwaited(Refusal):

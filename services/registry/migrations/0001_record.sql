@@ -118,7 +118,7 @@ CREATE TABLE rollout (
 CREATE TABLE rollout_step (
     model text NOT NULL,
     revision int NOT NULL,
-    first_revision int,
+    first_revision int NOT NULL,
     phase text NOT NULL,
     champion int NOT NULL,
     challenger int,
@@ -127,7 +127,8 @@ CREATE TABLE rollout_step (
     frozen boolean NOT NULL,
     reason text NOT NULL,
     at timestamptz NOT NULL,
-    PRIMARY KEY (model, revision)
+    PRIMARY KEY (model, revision),
+    FOREIGN KEY (model, first_revision) REFERENCES rollout
 );
 
 CREATE TABLE rollout_switch (
