@@ -46,6 +46,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml | $(UV)
 	test -x $(RUN)/python || $(UV) venv --python-preference only-system --python ">=3.11,<3.14" $(VENV)
 	VIRTUAL_ENV=$(VENV) $(UV) pip sync --require-hashes requirements.lock
 	VIRTUAL_ENV=$(VENV) $(UV) pip install --no-deps --no-build-isolation --editable .
+	$(RUN)/python -m compose.embedded.warm
 	touch $@
 
 .uv/bin/uv:
