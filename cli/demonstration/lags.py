@@ -1,0 +1,102 @@
+"""How far the consumers are behind: by the offsets of their groups, the monitor by its own numbers."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import httpx
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported, not listed
+from prometheus_client.parser import text_string_to_metric_families
+
+from schemas.topics import DATA, LABELS, PREDICTIONS
+from shared.settings import KafkaSettings
+
+GROUPS = {"ingestor": "modelbus.ingestor", "scorer": "modelbus.scorer"}
+# the ingestor commits every two seconds by default, so it is always that far behind
+MAX_BEHIND = {"ingestor": 6000, "scorer": 3000, "monitor": 6000}
+_ASK_SECONDS = 10.0
+Ends = dict[tuple[str, int], int]
+
+
+class Monitor(NamedTuple):
+    """The monitor's own numbers; joins are by (model, state)."""
+
+    behind: int
+    wanted: frozenset[str]
+    predictions: Mapping[tuple[str, str], int]
+
+
+class Lags:
+    """Asks broker and monitor; a thread's call, each method one or two requests."""
+
+    def __init__(self, *, kafka: KafkaSettings, stream: str, models: Iterable[str], partitions: int, port: int) -> None:
+        self._admin = AdminClient(kafka.librdkafka())
+        self._partitions = partitions
+        self._inputs = [DATA.of(stream), LABELS.of(stream)]
+        self._topics = {"ingestor": [*self._inputs, *map(PREDICTIONS.of, models)], "scorer": [DATA.of(stream)]}
+        self._metrics = f"http://127.0.0.1:{port}/metrics"
+
+    def too_far(self, monitor: Monitor | None) -> dict[str, int]:
+        """Consumers that event time must wait for, and by how many records."""
+        ends = self._ends(self._topics["ingestor"])
+        behind = {name: self._behind(GROUPS[name], ends, topics) for name, topics in self._topics.items()}
+        if monitor is not None:
+            behind["monitor"] = monitor.behind
+        return {name: records for name, records in behind.items() if records > MAX_BEHIND[name]}
+
+    def input_ends(self) -> Ends:
+        """Next offsets of data and labels."""
+        return self._ends(self._inputs)
+
+    def answered(self, ends: Ends) -> bool:
+        """Whether the scorers have committed everything up to these ends."""
+        return self._behind(GROUPS["scorer"], ends, self._topics["scorer"]) == 0
+
+    def monitor(self) -> Monitor | None:
+        """None while it does not answer."""
+        try:
+            answer = httpx.get(self._metrics, timeout=_ASK_SECONDS).raise_for_status()
+        except httpx.HTTPError:
+            return None
+        return numbers(answer.text)
+
+    def _ends(self, topics: Iterable[str]) -> Ends:
+        latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # it ships none
+        asked = {TopicPartition(topic, p): latest for topic in topics for p in range(self._partitions)}
+        found = self._admin.list_offsets(asked, request_timeout=_ASK_SECONDS)
+        return {(place.topic, place.partition): future.result(_ASK_SECONDS).offset for place, future in found.items()}
+
+    def _behind(self, group: str, ends: Ends, topics: Iterable[str]) -> int:
+        """Of the topic where most records are not committed."""
+        try:
+            committed = self._committed(group)
+        except KafkaException:
+            return 0  # the group is not there yet, or its coordinator moves: asked again soon
+        missing: dict[str, int] = defaultdict(int)
+        for (topic, partition), end in ends.items():
+            missing[topic] += max(0, end - committed.get((topic, partition), 0))
+        return max(missing[topic] for topic in topics)
+
+    def _committed(self, group: str) -> Ends:
+        asked = [ConsumerGroupTopicPartitions(group)]
+        (future,) = self._admin.list_consumer_group_offsets(asked, request_timeout=_ASK_SECONDS).values()
+        places = future.result(_ASK_SECONDS).topic_partitions
+        return {(place.topic, place.partition): max(place.offset, 0) for place in places}
+
+
+def numbers(exposition: str) -> Monitor:
+    """What the demo needs of the monitor's /metrics, in Prometheus' text format."""
+    behind, wanted, predictions = 0, set(), {}
+    for family in text_string_to_metric_families(exposition):
+        for sample in family.samples:
+            match sample.name:
+                case "modelbus_monitor_lag_records":
+                    behind += int(sample.value)
+                case "modelbus_monitor_wanted_runs" if sample.value:
+                    wanted.add(sample.labels["model"])
+                case "modelbus_monitor_predictions":
+                    predictions[sample.labels["model"], sample.labels["state"]] = int(sample.value)
+                case _:
+                    pass
+    return Monitor(behind, frozenset(wanted), predictions)
