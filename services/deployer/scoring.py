@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal, NamedTuple
 
 from schemas.specs import StreamSpec
@@ -109,13 +110,16 @@ class StreamScorer:
         return scored
 
     def _answer(self, serving: Serving, batch: Batch, inputs: Sequence[Input], keys: Sequence[bytes]) -> Iterator[Made]:
+        """Both arms' records in the order of the input, so that each partition of an output has the input's order."""
         canary = _canary_rows(serving, batch)
         rows = list(zip(batch.records, inputs, keys, strict=True))
         arms: list[Arm] = ["shadow" if chosen else "champion" for chosen in canary]
-        yield from _outputs(serving, self._answers(serving.champion, batch), arms, rows, batch.flags)
-        if serving.challenger is not None:
-            arms = ["canary" if chosen else "shadow" for chosen in canary]
-            yield from _outputs(serving, self._answers(serving.challenger, batch), arms, rows, batch.flags)
+        champion = _outputs(serving, self._answers(serving.champion, batch), arms, rows, batch.flags)
+        if serving.challenger is None:
+            return champion
+        arms = ["canary" if chosen else "shadow" for chosen in canary]
+        challenger = _outputs(serving, self._answers(serving.challenger, batch), arms, rows, batch.flags)
+        return chain.from_iterable(zip(champion, challenger, strict=True))
 
     def _answers(self, version: Version, batch: Batch) -> Answers:
         candidate = version.release.candidate
