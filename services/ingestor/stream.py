@@ -177,9 +177,12 @@ class Stream:
                 self._intakes[topic] = Intake(
                     self._sources[topic], tables=self._tables, parking=self._parking, settings=self._settings
                 )
-        self._consumer.incremental_assign(self._placed(partitions))
+        placed = self._placed(partitions)
+        self._consumer.incremental_assign(placed)
+        log.info("assigned: %s", _named(placed))
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        log.info("revoked: %s", _named(partitions))
         for partition in partitions:
             if intake := self._intakes.get(partition.topic):
                 intake.drop(partition.partition)
@@ -213,6 +216,10 @@ class Stream:
         places = [TopicPartition(topic, partition, offset) for partition, offset in intake.buffer.places().items()]
         with suppress(KafkaException):
             self._consumer.commit(offsets=places, asynchronous=True)
+
+
+def _named(partitions: list[TopicPartition]) -> str:
+    return ", ".join(f"{each.topic}/{each.partition}@{max(each.offset, 0)}" for each in partitions)
 
 
 def _taken(message: Any) -> Taken:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import subprocess
 import threading
 import uuid
@@ -22,25 +23,28 @@ from tests.integration import ingestor_parts as parts
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(400)]
 
 BAD_EVERY = 400
-KILLS = 6
 RECORDS_PER_BURST = 25
 OFTEN = {"MODELBUS_INGESTOR_COMMIT_SECONDS": "0.05", "MODELBUS_INGESTOR_COMPACT_FILES": "12"}
+FATES = ("killed", "frozen", "killed", "killed", "frozen", "killed")
 
 
-async def test_rows_are_the_accepted_records_though_two_ingestors_are_killed_in_turn(
+async def test_rows_are_the_accepted_records_though_ingestors_are_killed_or_frozen_and_come_back(
     stack: Stack, tmp_path: Path
 ) -> None:
     spec = await parts.apply(parts.stream_spec(partitions=4))
     rng = random.Random(20130101)
 
     with ExitStack() as stop, _feeding(spec) as sent:
-        lives = [_Life(stop, tmp_path), _Life(stop, tmp_path)]
-        for _ in range(KILLS):
-            victim = rng.randrange(2)
-            parts.until(lives[victim].ready)
+        life = _Life(stop, tmp_path)
+        for fate in FATES:
             _until_next_version(spec)
-            lives[victim].killed_after(rng.uniform(0, 1))  # in the middle of whatever it does then
-            lives[victim] = _Life(stop, tmp_path)
+            life.wait(rng.uniform(0, 1))  # in the middle of whatever it does then
+            life.signal(signal.SIGKILL if fate == "killed" else signal.SIGSTOP)
+            life, before = _Life(stop, tmp_path), life
+            _until_next_version(spec)
+            before.signal(signal.SIGCONT)  # a zombie still holds rows, and takes itself for their owner
+            before.wait(1)
+            before.signal(signal.SIGKILL)
         sent.stop()
         ends = parts.ends(f"data.{spec.stream}", spec.partitions)
         parts.until(lambda: parts.holds("data", spec.stream, ends), seconds=120)
@@ -88,22 +92,20 @@ def _feeding(spec: StreamSpec) -> Iterator[_Feed]:
 
 
 class _Life:
-    """One process of the ingestor, from its start to its kill."""
+    """One process of the ingestor."""
 
     def __init__(self, stop: ExitStack, folder: Path) -> None:
-        self._log = folder / f"{uuid.uuid4().hex}.log"
-        self._process = parts.spawn(self._log, **OFTEN)
-        stop.callback(self.killed_after, 0)
+        self._process = parts.spawn(folder / f"{uuid.uuid4().hex}.log", **OFTEN)
+        stop.callback(self._process.wait)
+        stop.callback(self._process.kill)
 
-    def ready(self) -> bool:
-        assert self._process.poll() is None, self._log.read_text()
-        return "ingestor is ready" in self._log.read_text()
-
-    def killed_after(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
+        """For so long, or until it ends."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
-        self._process.kill()
-        self._process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)  # to a process that is gone: nothing
 
 
 def _until_next_version(spec: StreamSpec) -> None:
