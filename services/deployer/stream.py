@@ -85,6 +85,7 @@ class Stream:
     def _subscribe(self) -> None:
         """Follow the streams there are."""
         topics = frozenset(DATA.of(stream) for stream in self._view.known.streams)
+        self.assigned = self.assigned or not topics  # nothing is declared yet: ready for what will be
         if topics != self._subscribed:
             self._consumer.subscribe(
                 sorted(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
