@@ -1,16 +1,19 @@
 """One round of a stream: everything read up to a barrier is taken in, in an order that no interleaving changes."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 
 from schemas.topics import DATA, LABELS, PREDICTIONS, SHADOW
 from services.monitor.domain.clock import Checkpoint, answered_until, length
-from services.monitor.domain.facts import ModelFacts, StreamFacts
-from services.monitor.domain.join import Score, Settled
+from services.monitor.domain.facts import StreamFacts
+from services.monitor.domain.join import Entry, Score
+from services.monitor.domain.maturity import HOUR
 from services.monitor.domain.state import ModelState, StreamState, Vector
 from services.monitor.intake import Answer, DataPart, Intake, LabelSaid, Lane
+from services.monitor.measuring import Closed, Measuring, Reference
 from services.monitor.settings import Settings
+from services.monitor.words import Word
 
 Lanes = Mapping[tuple[str, int], Lane]
 _SEEN = Score(0, 0, "data", ())  # in the stream's own join, where data events stand in the place of predictions
@@ -24,21 +27,34 @@ class Engine:
     state: StreamState
     limits: Settings
     intake: Intake
+    references: dict[tuple[str, int], Reference] = field(default_factory=dict)  # by model and version
 
-    def take(self, lanes: Lanes, facts: StreamFacts) -> dict[str, list[Settled]]:
-        """Take in what may be taken; each lane says how much that was. Returns what matured, by model."""
+    def take(self, lanes: Lanes, facts: StreamFacts) -> list[Word]:
+        """Take in what may be taken; each lane says how much that was. Returns what is to be said of it."""
         stream = facts.spec.stream
         data = {p: self.intake.data(lane.records) for p, lane in _of(lanes, DATA.of(stream))}
         self._data(data)
         for _, lane in _of(lanes, DATA.of(stream)):
             lane.taken = len(lane.records)
-        served = {name: model for name, model in facts.models.items() if model.rollouts}
-        for name, model in served.items():
-            self._answers(name, model, lanes)
+        models = {name: self.measuring(name, facts) for name, model in facts.models.items() if model.rollouts}
+        closed = {name: self._answers(measuring, lanes) for name, measuring in models.items()}
         self._labels(stream, lanes)
         self._moved(lanes)
         self._checkpoint()
-        return self._mature(facts, lanes, served)
+        self._mature(facts, lanes, models)
+        self._forget(models)
+        return [word for name, measuring in models.items() for word in measuring.words(closed[name])]
+
+    def measuring(self, name: str, facts: StreamFacts) -> Measuring:
+        """One model's measurements, on the state as it stands."""
+        return Measuring(
+            name=name,
+            facts=facts.models[name],
+            spec=facts.spec,
+            state=self.state,
+            model=self.state.models.setdefault(name, ModelState()),
+            references={version: each for (model, version), each in self.references.items() if model == name},
+        )
 
     def _data(self, parts: Mapping[int, DataPart]) -> None:
         state = self.state
@@ -52,24 +68,27 @@ class Engine:
             for event, time in zip(part.ids, part.times, strict=True):
                 state.join.serve(event, partition, time, _SEEN, state.clock.high)
 
-    def _answers(self, name: str, facts: ModelFacts, lanes: Lanes) -> None:
-        model = self.state.models.setdefault(name, ModelState())
+    def _answers(self, measuring: Measuring, lanes: Lanes) -> list[Closed]:
+        """Answers to what was read, given under a revision that was heard of; the others wait, both are under way."""
+        name, model, high = measuring.name, measuring.model, self.state.clock.high
 
         def known(answer: Answer) -> bool:
-            """Its input was read, and its revision heard of: else it waits, as both are under way."""
-            return (
-                answer.input_offset < self.state.data.get(answer.input_partition, 0)
-                and answer.score.revision in facts.rollouts
-            )
+            read = answer.input_offset < self.state.data.get(answer.input_partition, 0)
+            return read and answer.score.revision in measuring.facts.rollouts
 
-        for partition, lane in _of(lanes, PREDICTIONS.of(name)):
-            for answer in self.intake.answers(partition, lane, known):
-                model.join.serve(answer.id, partition, answer.time, answer.score, self.state.clock.high)
-                at = answer.input_partition
-                model.answered[at] = max(model.answered.get(at, 0), answer.input_offset + 1)
+        topic = PREDICTIONS.of(name)
+        start = dict(self.state.positions.get(topic, {}))
+        served = [a for partition, lane in _of(lanes, topic) for a in self.intake.answers(partition, lane, known)]
+        for answer in served:
+            at = answer.input_partition
+            model.answered[at] = max(model.answered.get(at, 0), answer.input_offset + 1)
+            entry = model.join.serve(answer.id, answer.partition, answer.time, answer.score, high)
+            _tell(measuring, answer, entry)
         for partition, lane in _of(lanes, SHADOW.of(name)):
             for answer in self.intake.answers(partition, lane, known):
-                model.join.shadow(answer.id, partition, answer.time, answer.score)
+                entry = model.join.shadow(answer.id, partition, answer.time, answer.score)
+                _tell(measuring, answer, entry)
+        return measuring.fill(served, self.state.rows, start)
 
     def _labels(self, stream: str, lanes: Lanes) -> None:
         """Labels do not run ahead of the data while there is a backlog, so that few have to wait for their events."""
@@ -98,36 +117,37 @@ class Engine:
         if len(state.checkpoints) > _CHECKPOINTS:
             state.checkpoints = state.checkpoints[::2] + state.checkpoints[-1:]
 
-    def _mature(self, facts: StreamFacts, lanes: Lanes, served: Mapping[str, ModelFacts]) -> dict[str, list[Settled]]:
+    def _mature(self, facts: StreamFacts, lanes: Lanes, models: Mapping[str, Measuring]) -> None:
         state, spec = self.state, facts.spec
         delay, grace = length(spec.label.delay), length(spec.lateness)
         high = _labels_reach(state, spec.stream, lanes)
         if high is None:
-            return {}
+            return
         clock = state.matured_until = max(high - grace, state.matured_until or 0)
         state.matured.add(settled.time for settled in state.join.mature(clock, delay, grace))
-        state.join.bound(self.limits.pending, self.limits.early_labels)
-        matured = {}
-        for name, model_facts in served.items():
-            model = state.models[name]
-            reached = answered_until(state.checkpoints, _answered(model, model_facts))
+        longest = max((model.spec.training.window for model in facts.models.values()), default=spec.label.delay)
+        state.matured.forget(clock - length(longest) - HOUR)
+        for measuring in models.values():
+            model = measuring.model
+            reached = answered_until(state.checkpoints, _answered(measuring))
             if reached is not None:
                 model.clock = max(min(high, reached) - grace, model.clock or 0)
-                matured[name] = model.join.mature(model.clock, delay, grace)
-            model.join.bound(self.limits.pending, self.limits.early_labels)
-        self._forget(served)
-        return matured
+                measuring.settle(model.join.mature(model.clock, delay, grace))
 
-    def _forget(self, served: Mapping[str, ModelFacts]) -> None:
-        """Rows and checkpoints that all served models have answered."""
+    def _forget(self, models: Mapping[str, Measuring]) -> None:
+        """What all served models have answered, and what is more than the bounds allow."""
         state = self.state
-        vectors = [_answered(state.models[name], facts) for name, facts in served.items()]
-        state.rows.answered({p: min(vector.get(p, 0) for vector in vectors) if vectors else at
-                             for p, at in state.data.items()})  # fmt: skip
+        vectors = [_answered(measuring) for measuring in models.values()]
+        first = {p: min((vector.get(p, 0) for vector in vectors), default=at) for p, at in state.data.items()}
+        state.rows.answered(first)
         state.rows.bound(self.limits.unanswered_rows)
-        reached = [i for i, mark in enumerate(state.checkpoints)
-                   if all(answered_until([mark], vector) is not None for vector in vectors)]  # fmt: skip
-        state.checkpoints = state.checkpoints[reached[-1] if reached else 0 :]
+        for join in (state.join, *(measuring.model.join for measuring in models.values())):
+            join.bound(self.limits.pending, self.limits.early_labels)
+        for measuring in models.values():
+            measuring.forget()
+        marks = state.checkpoints
+        passed = [all(answered_until([mark], vector) is not None for vector in vectors) for mark in marks]
+        state.checkpoints = marks[max((index for index, each in enumerate(passed) if each), default=0) :]
 
 
 def _of(lanes: Lanes, topic: str) -> Iterator[tuple[int, Lane]]:
@@ -143,9 +163,14 @@ def _plausible(labels: list[LabelSaid], high: int | None) -> Iterator[int]:
     return (label.time if high is None else min(label.time, high) for label in labels)
 
 
-def _answered(model: ModelState, facts: ModelFacts) -> Vector:
+def _tell(measuring: Measuring, answer: Answer, entry: Entry | None) -> None:
+    if entry is not None:
+        measuring.scored(answer, entry)
+
+
+def _answered(measuring: Measuring) -> Vector:
     """Input offsets without an answer yet, of the partitions that are served."""
-    return {p: max(at, model.answered.get(p, 0)) for p, at in facts.served_from.items()}
+    return {p: max(at, measuring.model.answered.get(p, 0)) for p, at in measuring.facts.served_from.items()}
 
 
 def _labels_reach(state: StreamState, stream: str, lanes: Lanes) -> int | None:

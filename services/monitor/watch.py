@@ -1,14 +1,14 @@
 """The loop: read to a barrier, take it in, decide, and write state, offsets and events in one transaction."""
 
 import asyncio
+import json
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import asyncpg
 
-from schemas.events.monitor import TrainingRequested
+from schemas.events.monitor import DataQuarantined, TrainingRequested
 from schemas.events.parts import Cut
 from schemas.specs import StreamSpec
 from services.monitor.domain import retraining
@@ -16,22 +16,19 @@ from services.monitor.domain.clock import Clock, length, micros, moment
 from services.monitor.domain.facts import ModelFacts, Run, StreamFacts, TableVersion
 from services.monitor.domain.state import StreamState, dump, load
 from services.monitor.intake import Intake
+from services.monitor.measuring import Reference
 from services.monitor.rounds import Engine
 from services.monitor.settings import Settings
 from services.monitor.store import Store
 from services.monitor.stream import Reader
+from services.monitor.words import Word, event_id
 from shared.objects import Objects
 from shared.outbox import Work, unit_of_work
 from shared.settings import KafkaSettings
 
 _STUCK_SECONDS = 60.0
-_IDS = uuid.UUID("6d6f6e69-746f-5f72-8000-6d6f64656c62")  # of everything the monitor says: derived, never drawn
+_REVISIONS = 10  # the newest, whose versions' answers may still be on their way
 Change = Callable[[Work], Awaitable[None]]
-
-
-def event_id(*parts: object) -> str:
-    """The id of an event that may be derived again, and must then be the same."""
-    return str(uuid.uuid5(_IDS, "/".join(str(part) for part in parts)))
 
 
 class Watch:
@@ -73,6 +70,7 @@ class Watch:
             revision, state = (found[0], load(found[1])) if found else (0, None)
             self._streams[spec.stream] = StreamWatch(
                 pool=self._pool,
+                objects=self._objects,
                 settings=self._settings,
                 reader=Reader(self._kafka, spec.stream),
                 revision=revision,
@@ -90,6 +88,7 @@ class StreamWatch:
     """One stream's rounds."""
 
     pool: asyncpg.Pool
+    objects: Objects
     settings: Settings
     reader: Reader
     engine: Engine
@@ -100,11 +99,26 @@ class StreamWatch:
 
     async def round(self, spec: StreamSpec) -> None:
         facts = self.facts = await self._refresh(spec)
-        await asyncio.to_thread(self._take, facts)
-        changes = self._changes(facts)
+        self._declare(spec)
+        await self._load_references(facts)
+        said = await asyncio.to_thread(self._take, facts)
+        changes = [*(_saying(word) for word in said), *self._trainings(facts)]
         due = self.moved and time.monotonic() - self.written >= self.settings.snapshot_seconds
         if changes or due:
             await self._write(changes)
+
+    def _declare(self, spec: StreamSpec) -> None:
+        if spec != self.engine.intake.spec:
+            self.engine.intake, self.engine.references = Intake(spec=spec), {}
+            self.engine.state.clock.leap = length(spec.lateness)
+
+    async def _load_references(self, facts: StreamFacts) -> None:
+        """Of the versions that the newest revisions name; answers of older ones are joined, but fill no windows."""
+        for name, model in facts.models.items():
+            for version in _recent(model) - {known for owner, known in self.engine.references if owner == name}:
+                candidate = model.releases[version]
+                document = json.loads(await self.objects.get(candidate.reference.digest))
+                self.engine.references[name, version] = Reference.of(document, candidate, facts.spec)
 
     async def _refresh(self, spec: StreamSpec) -> StreamFacts:
         known = self.facts.models if self.facts else {}
@@ -113,15 +127,13 @@ class StreamWatch:
             models = await store.models_of(spec.stream, known)
             return StreamFacts(spec=spec, models=models, tables=await store.tables_of(spec.stream))
 
-    def _take(self, facts: StreamFacts) -> None:
+    def _take(self, facts: StreamFacts) -> list[Word]:
         """In a thread: the consumer waits and the decoders work there."""
-        if facts.spec != self.engine.intake.spec:
-            self.engine.intake = Intake(spec=facts.spec)
-            self.engine.state.clock.leap = length(facts.spec.lateness)
         lanes = self.reader.read(facts, self.engine.state.positions, self.settings.round_records)
-        self.engine.take(lanes, facts)
+        said = self.engine.take(lanes, facts)
         self.reader.taken(lanes)
         self.moved = self.moved or any(lane.taken for lane in lanes.values())
+        return said
 
     async def _write(self, changes: Sequence[Change]) -> None:
         snapshot = await asyncio.to_thread(dump, self.engine.state)
@@ -132,7 +144,7 @@ class StreamWatch:
                 await change(work)
         self.moved, self.written = False, time.monotonic()
 
-    def _changes(self, facts: StreamFacts) -> list[Change]:
+    def _trainings(self, facts: StreamFacts) -> list[Change]:
         return [change for model in facts.models.values() if (change := self._training(model, facts))]
 
     def _training(self, model: ModelFacts, facts: StreamFacts) -> Change | None:
@@ -147,7 +159,8 @@ class StreamWatch:
             return _abandon(run)
         start = micros(clock - model.spec.training.window)
         matured = state.matured.within(start, state.matured_until)
-        wish = retraining.wish(model, clock=clock, matured_rows=matured, alerts={})
+        alerts = self.engine.measuring(model.spec.model, facts).open_alerts() if model.rollouts else {}
+        wish = retraining.wish(model, clock=clock, matured_rows=matured, alerts=alerts)
         return self._want(model, wish) if wish else None
 
     def _want(self, model: ModelFacts, wish: retraining.Wish) -> Change:
@@ -169,6 +182,21 @@ class StreamWatch:
             await Store(work.connection).want(model.spec, run, model.orders)
 
         return change
+
+
+def _recent(model: ModelFacts) -> frozenset[int]:
+    newest = [model.rollouts[revision] for revision in sorted(model.rollouts)[-_REVISIONS:]]
+    arms = (version for rollout in newest for version in (rollout.champion, rollout.challenger))
+    return frozenset(version for version in arms if version is not None)
+
+
+def _saying(word: Word) -> Change:
+    async def change(work: Work) -> None:
+        if isinstance(word.event, DataQuarantined):
+            await Store(work.connection).quarantine(word.event.stream, word.event.span, word.event.features)
+        await word.say(work)
+
+    return change
 
 
 def _abandon(run: Run) -> Change:
@@ -202,13 +230,7 @@ def _request(run: Run, model: ModelFacts, spec: StreamSpec, tables: Sequence[Tab
             ),
             quarantined=await store.quarantined(spec.stream, run.cut_time - model.spec.training.window),
         )
-        said = tables[-1].said
-        await work.emit(
-            requested,
-            id=event_id("training.requested", run.run_id),
-            correlation_id=run.run_id,
-            causation_id=said.event_id,
-            traceparent=said.traceparent,
-        )
+        name = event_id("training.requested", run.run_id)
+        await Word(event=requested, id=name, correlation_id=run.run_id, after=tables[-1].said).say(work)
 
     return change

@@ -67,22 +67,23 @@ class Join(Struct, kw_only=True):
     counts: Counts = field(default_factory=Counts)
     level: int = 0  # one in 2**level ids is kept
 
-    def serve(self, id: str, partition: int, time: int, score: Score, high: int | None) -> None:
-        """A champion or canary answered; `high` is the stream's highest plausible time."""
+    def serve(self, id: str, partition: int, time: int, score: Score, high: int | None) -> Entry | None:
+        """A champion or canary answered; `high` is the stream's highest plausible time. Returns the entry if new."""
         entry = self._entry(id, partition, time)
         if entry is not None and entry.served is not None:
             self.counts.repeated += 1
-            return
+            return None
         self.counts.predictions += 1
         if entry is None:
             self.counts.sampled_out += 1
-            return
+            return None
         entry.time = time if high is None else min(time, high + FURTHEST)
         entry.served = score
         self.counts.joined += entry.label is not None
+        return entry
 
     def shadow(self, id: str, partition: int, time: int, score: Score) -> Entry | None:
-        """The other arm's score of the event; returns the entry when this completes a pair."""
+        """The other arm's score of the event; returns the entry if this is the first."""
         entry = self._entry(id, partition, time)
         if entry is None or entry.shadow is not None:
             return None

@@ -6,20 +6,39 @@ import msgspec
 import numpy as np
 from msgspec import Struct, field
 
+from services.monitor.domain.alerts import Alarm
 from services.monitor.domain.clock import Checkpoint, Clock
 from services.monitor.domain.join import Join
 from services.monitor.domain.maturity import Matured
+from services.monitor.domain.pairs import Evidence
+from services.monitor.domain.realised import Realised
 from services.monitor.domain.rows import Rows
+from services.monitor.domain.windows import Window
 
 Vector = dict[int, int]  # partition → next offset
 
 
+class VersionState(Struct, kw_only=True):
+    """One version that serves or has served."""
+
+    window: Window | None = None
+    windows: int = 0  # closed so far
+    checks: int = 0  # of its quality, so far
+    realised: Realised = field(default_factory=Realised)
+    data_fault: Alarm = field(default_factory=Alarm)
+    drift: Alarm = field(default_factory=Alarm)
+    decay: Alarm = field(default_factory=Alarm)
+
+
 class ModelState(Struct, kw_only=True):
-    """One model that has been served."""
+    """One model that has been served. `evidence` is by rollout, `<champion>:<challenger>`."""
 
     join: Join = field(default_factory=Join)
     answered: Vector = field(default_factory=dict)  # input partition → next input offset without an answer
     clock: int | None = None
+    versions: dict[int, VersionState] = field(default_factory=dict)
+    evidence: dict[str, Evidence] = field(default_factory=dict)
+    history: dict[str, list[float]] = field(default_factory=dict)  # distances of past windows, by column
 
 
 class StreamState(Struct, kw_only=True):

@@ -1,0 +1,292 @@
+"""What a round says of one model: rollout evidence, closed windows, drift, faults, decay, and the alerts they make."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.events.monitor import AlertRaised, AlertResolved, DataQuarantined, FeatureDrift, WindowMeasured
+from schemas.events.parts import Candidate, Span
+from schemas.specs import StreamSpec
+from services.monitor.domain.alerts import Alarm, Alert, Finding
+from services.monitor.domain.bins import Bins
+from services.monitor.domain.clock import moment
+from services.monitor.domain.drift import measure, overwhelming, per_test, remember, windows_per_year
+from services.monitor.domain.facts import ModelFacts, Said
+from services.monitor.domain.faults import faults, limits
+from services.monitor.domain.join import Entry, Settled
+from services.monitor.domain.pairs import Evidence, is_pair
+from services.monitor.domain.realised import baseline_of
+from services.monitor.domain.rows import Rows
+from services.monitor.domain.state import ModelState, StreamState, Vector, VersionState
+from services.monitor.domain.windows import Window, in_merged_order, pieces, vector_after
+from services.monitor.intake import Answer
+from services.monitor.words import Word, event_id
+from shared.matrix import Inputs, Projection
+
+_KEPT = 3  # versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """How a version's inputs are made from a stream's rows, and what they looked like in training."""
+
+    bins: Bins
+    projection: Projection
+    limits: Inputs
+
+    @classmethod
+    def of(cls, document: Mapping[str, object], candidate: Candidate, spec: StreamSpec) -> "Reference":
+        bins = Bins.of(document, [feature.name for feature in candidate.signature.features])
+        return cls(bins=bins, projection=Projection(candidate.signature, spec), limits=limits(bins, spec))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Closed:
+    """A window that has all its predictions."""
+
+    version: int
+    window: Window
+    end: Vector
+
+
+@dataclass(kw_only=True)
+class Measuring:
+    """One model's measurements; `state` is the stream's, `model` the model's part of it."""
+
+    name: str
+    facts: ModelFacts
+    spec: StreamSpec
+    state: StreamState
+    model: ModelState
+    references: Mapping[int, Reference]
+
+    # -- served predictions fill windows
+
+    def fill(self, answers: Sequence[Answer], rows: Rows, start: Vector) -> list[Closed]:
+        """Served answers, each partition in order; `start` is the vector before them."""
+        if not answers:
+            return []
+        order = in_merged_order(
+            [a.partition for a in answers], [a.offset for a in answers], [a.time for a in answers]
+        ).tolist()
+        merged = [answers[index] for index in order]
+        closed: list[Closed] = []
+        for version in sorted({answer.score.version for answer in merged} & self.references.keys()):
+            closed += self._fill(version, merged, rows, start)
+        return closed
+
+    def _fill(self, version: int, merged: Sequence[Answer], rows: Rows, start: Vector) -> Iterator[Closed]:
+        size, mine = self.facts.spec.monitoring.window, self.model.versions.setdefault(version, VersionState())
+        places = [index for index, answer in enumerate(merged) if answer.score.version == version]
+        if mine.window is None:
+            mine.window = Window(number=mine.windows, start=_after(start, merged[: places[0]]))
+        for first, last, closes in pieces(size - mine.window.predictions, size, len(places)):
+            self._add(mine.window, version, [merged[place] for place in places[first:last]], rows)
+            if closes:
+                end = _after(start, merged[: places[last - 1] + 1])
+                yield Closed(version=version, window=mine.window, end=end)
+                mine.windows += 1
+                mine.window = Window(number=mine.windows, start=end)
+
+    def _add(self, window: Window, version: int, answers: Sequence[Answer], rows: Rows) -> None:
+        reference = self.references[version]
+        places = np.array([(a.input_partition, a.input_offset) for a in answers], dtype=np.int64)
+        found, values = rows.find(places[:, 0], places[:, 1], len(self.spec.features))
+        inputs = reference.projection(values[found].astype(np.float64))
+        times = np.array([answer.time for answer in answers], dtype=np.int64)
+        window.add(reference.bins, reference.limits, times, inputs, np.array([a.value for a in answers]))
+
+    # -- scores and matured predictions are evidence
+
+    def scored(self, answer: Answer, entry: Entry) -> None:
+        """An arm of a rollout scored an event; `entry` is what is known of it now."""
+        rollout = self.facts.rollouts[answer.score.revision]
+        if rollout.challenger is not None and answer.score.version in {rollout.champion, rollout.challenger}:
+            pair = is_pair(rollout, entry.served, entry.shadow)
+            self.evidence(f"{rollout.champion}:{rollout.challenger}").score(answer.score.version, pair)
+
+    def settle(self, settled: Sequence[Settled]) -> None:
+        task = self.facts.spec.task
+        by_version: dict[int, list[Settled]] = {}
+        for each in settled:
+            by_version.setdefault(each.served.version, []).append(each)
+        for version, mine in by_version.items():
+            state = self.model.versions.setdefault(version, VersionState())
+            state.realised.add(mine, self.facts.spec.monitoring.window)
+        pairs: dict[str, list[Settled]] = {}
+        for each in settled:
+            rollout = self.facts.rollouts[each.served.revision]
+            if is_pair(rollout, each.served, each.shadow):
+                pairs.setdefault(f"{rollout.champion}:{rollout.challenger}", []).append(each)
+        for key, mine in pairs.items():
+            self.evidence(key).settle(task, mine)
+
+    def evidence(self, key: str) -> Evidence:
+        champion, challenger = (int(part) for part in key.split(":"))
+        return self.model.evidence.setdefault(key, Evidence(champion=champion, challenger=challenger))
+
+    # -- and what is said of it
+
+    def words(self, closed: Sequence[Closed]) -> list[Word]:
+        """Everything there is to say after a round, at the vectors that the state stands at."""
+        said: list[Word] = []
+        for each in closed:
+            said += self._window(each)
+        for version in sorted(self.model.versions):
+            said += self._decay(version)
+            said += self._over(version)
+        return said + self._rollout()
+
+    def _rollout(self) -> list[Word]:
+        rollout, spec = self.facts.rollout, self.facts.spec
+        if rollout is None or rollout.challenger is None or self.model.clock is None:
+            return []
+        evidence = self.model.evidence.get(f"{rollout.champion}:{rollout.challenger}")
+        if evidence is None or not evidence.news(rollout, spec.rollout):
+            return []
+        event = evidence.tell(spec.task, rollout, self.name, self.model.clock)
+        numbers = rollout.revision, event.pairs.n, event.pairs_of_revision.n, event.paired_scores
+        return [Word(event=event, id=event_id("rollout.measured", self.name, *numbers), after=rollout.said)]
+
+    def _window(self, closed: Closed) -> list[Word]:
+        version, window = closed.version, closed.window
+        bins = self.references[version].bins
+        found = faults(window, bins)
+        drift = self._drift(window, bins)
+        broken = {each.subject for each in found}
+        drifted = [each for each in drift if each.drifted and each.feature not in broken]
+        alarms = self.model.versions[version]
+        said = [self._measured(closed, drift)]
+        said += self._alarm(alarms.data_fault, "data_fault", version, window.number, found)
+        if found:
+            said.append(self._quarantine(window, version, found))
+        else:  # what is broken says nothing of the rest: a faulty window neither alarms of drift nor clears it
+            said += self._alarm(alarms.drift, "drift", version, window.number, [_finding(each) for each in drifted])
+        return said
+
+    def _drift(self, window: Window, bins: Bins) -> tuple[FeatureDrift, ...]:
+        if window.with_inputs < window.predictions / 2:
+            return ()
+        a_year = windows_per_year(window.time_min, window.time_max)
+        budget = self.facts.spec.monitoring.false_alarms_per_year
+        probability = per_test(budget, a_year, len(bins.columns))
+        drift = measure(bins, window.counts, probability=probability, history=self.model.history)
+        remember(self.model.history, drift)
+        return drift
+
+    def _measured(self, closed: Closed, drift: tuple[FeatureDrift, ...]) -> Word:
+        window, counts = closed.window, self.model.join.counts
+        event = WindowMeasured(
+            model=self.name,
+            version=closed.version,
+            window=window.number,
+            predictions_from=window.start,
+            predictions_to=closed.end,
+            data_to=dict(self.state.data),
+            labels_to=dict(self.state.labels),
+            time_min=moment(window.time_min),
+            time_max=moment(window.time_max),
+            predictions=window.predictions,
+            verdict="measured" if drift else "insufficient_data",
+            drift=drift,
+            quality=self.model.versions[closed.version].realised.quality(self.facts.spec.task),
+            joined=counts.joined,
+            pending=counts.pending,
+            expired=counts.expired,
+            sampled_out=counts.sampled_out,
+        )
+        return Word(event=event, id=event_id("window.measured", self.name, closed.version, window.number))
+
+    def _quarantine(self, window: Window, version: int, found: Sequence[Finding]) -> Word:
+        span = Span(start=moment(window.time_min), end=moment(window.time_max + 1))
+        event = DataQuarantined(
+            stream=self.spec.stream,
+            span=span,
+            features=tuple(each.subject for each in found),
+            explanation="; ".join(each.explanation for each in found),
+        )
+        return Word(event=event, id=event_id("data.quarantined", self.name, version, window.number))
+
+    def _decay(self, version: int) -> list[Word]:
+        state, spec = self.model.versions[version], self.facts.spec
+        candidate = self.facts.releases.get(version)
+        if candidate is None or not state.realised.due(spec.monitoring.window):
+            return []
+        baseline = baseline_of(spec.task, candidate.metrics, candidate.rows)
+        if baseline is None:
+            return []
+        keys = state.realised.keys
+        a_year = windows_per_year(keys[0][0], keys[-1][0])
+        probability = per_test(spec.monitoring.false_alarms_per_year, a_year, 1)
+        found = state.realised.check(spec.task, baseline, probability)
+        state.checks += 1
+        return self._alarm(state.decay, "decay", version, state.checks, [found] if found else [])
+
+    def _alarm(self, alarm: Alarm, kind: str, version: int, number: int, found: Sequence[Finding]) -> list[Word]:
+        said = []
+        if raised := alarm.hear(found, f"{self.name}-{kind.replace('_', '-')}-v{version}-{number}"):
+            said.append(self._raised(raised, kind, version, number))
+        if resolved := alarm.over():
+            said.append(self._resolved(resolved, "two windows in a row without a finding"))
+        return said
+
+    def _over(self, version: int) -> list[Word]:
+        """Alerts about a version that serves no more are over with it."""
+        state = self.model.versions[version]
+        if version in self.facts.live or not self.facts.live:
+            return []
+        closed = [alarm.close() for alarm in (state.data_fault, state.drift, state.decay)]
+        return [self._resolved(alert, f"version {version} serves no more") for alert in closed if alert]
+
+    def _raised(self, alert: Alert, kind: str, version: int, number: int) -> Word:
+        event = AlertRaised.model_validate(
+            {
+                "model": self.name,
+                "alert": alert.id,
+                "kind": kind,
+                "severity": "warning" if kind == "drift" else "critical",
+                "features": alert.subjects,
+                "explanation": alert.explanation,
+                "raised_at": self._now(),
+                "version": version,
+                "window": number,
+            }
+        )
+        return Word(event=event, id=event_id("alert.raised", alert.id), correlation_id=alert.id)
+
+    def _resolved(self, alert: Alert, why: str) -> Word:
+        event = AlertResolved(model=self.name, alert=alert.id, explanation=why, resolved_at=self._now())
+        after = Said(event_id=event_id("alert.raised", alert.id), correlation_id=alert.id)
+        return Word(event=event, id=event_id("alert.resolved", alert.id), after=after)
+
+    def open_alerts(self) -> dict[str, list[str]]:
+        """Explanations of unresolved alerts about versions that serve, by kind."""
+        states = [self.model.versions[version] for version in sorted(self.facts.live & self.model.versions.keys())]
+        return {
+            "drift": [state.drift.open.explanation for state in states if state.drift.open],
+            "decay": [state.decay.open.explanation for state in states if state.decay.open],
+        }
+
+    def forget(self) -> None:
+        """Versions and rollouts that are over: only the newest are kept beside the live ones."""
+        versions, live = self.model.versions, self.facts.live
+        kept = {*live, *sorted(versions)[-_KEPT:]}
+        self.model.versions = {version: state for version, state in versions.items() if version in kept}
+        self.model.evidence = {
+            key: each for key, each in self.model.evidence.items() if {each.champion, each.challenger} <= kept
+        }
+
+    def _now(self) -> object:
+        clock = self.state.clock.high if self.model.clock is None else self.model.clock
+        return moment(clock or 0)
+
+
+def _finding(drift: FeatureDrift) -> Finding:
+    words = f"{drift.feature}: {drift.statistic} {drift.value:.3f} above {drift.threshold:.3f}"
+    return Finding(subject=drift.feature, explanation=words, overwhelming=overwhelming(drift))
+
+
+def _after(start: Vector, answers: Sequence[Answer]) -> Vector:
+    partitions = np.array([answer.partition for answer in answers], dtype=np.int64)
+    return vector_after(start, partitions, np.array([answer.offset for answer in answers], dtype=np.int64))
