@@ -18,7 +18,7 @@ import asyncpg
 from opentelemetry.trace import Span, StatusCode
 
 from schemas.events.base import Event
-from shared import queries, telemetry
+from shared import metrics, queries, telemetry
 from shared.outbox import Work, unit_of_work
 from shared.parent import Crashed, open_child
 
@@ -170,7 +170,8 @@ class JobRunner:
 
     async def _conclude(self, job: Job, span: Span) -> None:
         try:
-            outcome = await self._outcome(job)
+            with metrics.JOB_ATTEMPT_SECONDS.labels(job.kind).time():
+                outcome = await self._outcome(job)
         except Crashed as crash:
             span.set_status(StatusCode.ERROR, f"crashed: {crash}")
             log.warning("%s %s: attempt crashed: %s", job.kind, job.id, crash)
@@ -180,6 +181,7 @@ class JobRunner:
         if outcome.state == "failed":
             span.set_status(StatusCode.ERROR, outcome.reason)
         await _persistently(lambda: self._end(job, outcome))
+        metrics.JOBS_ENDED.labels(job.kind, outcome.reason or outcome.state).inc()
 
     async def _outcome(self, job: Job) -> _Outcome:
         """Run the child.

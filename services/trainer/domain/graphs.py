@@ -1,5 +1,7 @@
 """Fitted pipelines as ONNX graphs by the contract of shared/runtime.py; equal pipelines give equal bytes."""
 
+import warnings
+
 import numpy as np
 from onnx import ModelProto
 from skl2onnx import to_onnx
@@ -14,7 +16,9 @@ def graph_of(pipeline: Pipeline, signature: Signature) -> bytes:
     """ONNX bytes: input float32 (n, features); output `probabilities` (n, classes), or the value (n, 1)."""
     sample = np.zeros((1, len(signature.features)), dtype=np.float32)
     options = {id(pipeline): {"zipmap": False}} if signature.classes else None
-    graph = to_onnx(pipeline, sample, options=options, target_opset=_OPSETS, name="version")
+    with warnings.catch_warnings():  # skl2onnx 1.20 writes bools where protobuf 7 will want ints
+        warnings.filterwarnings("ignore", "Field onnx.AttributeProto.ints", DeprecationWarning)
+        graph = to_onnx(pipeline, sample, options=options, target_opset=_OPSETS, name="version")
     if signature.classes:
         _only_probabilities(graph)
     graph.producer_name, graph.producer_version, graph.doc_string = "modelbus", "", ""

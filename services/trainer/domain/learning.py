@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
 from schemas.events.parts import Signature
 from schemas.specs import ModelSpec, StreamSpec
@@ -38,6 +39,10 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def present(self) -> list[int]:
+        """The columns that have a value in some row."""
+        return [int(column) for column in np.flatnonzero(~np.isnan(self.inputs).all(axis=0))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +103,9 @@ def too_few(rows: int, spec: ModelSpec) -> str | None:
 
 
 def too_one_sided(parts: Parts, classes: Sequence[str]) -> str | None:
-    """Which class is too rare in which part; None for numbers, or when every class is there."""
+    """Which class is too rare in which part, or that no feature has a value; None when there is enough of all."""
+    if not parts.train.present():
+        return "expected features with values, got missing values only"
     for name, rows in (("train", parts.train), ("calibrate", parts.calibrate), ("test", parts.test)):
         counts = np.bincount(rows.labels, minlength=len(classes)) if classes else np.array([len(rows)])
         for label, count in zip(classes or ("rows",), counts, strict=True):
@@ -109,9 +116,11 @@ def too_one_sided(parts: Parts, classes: Sequence[str]) -> str | None:
 
 def attempt(configuration: Configuration, parts: Parts, signature: Signature, task: Task, seed: int) -> Trial:
     """Fit on train, score on calibrate."""
-    fitted = pipeline_of(configuration, signature, seed).fit(parts.train.inputs, parts.train.labels)
+    pipeline = pipeline_of(configuration, signature, parts.train.present(), seed)
     inputs = parts.calibrate.inputs
-    answers = fitted.predict_proba(inputs) if signature.classes else fitted.predict(inputs)
+    with _one_thread():
+        fitted = pipeline.fit(parts.train.inputs, parts.train.labels)
+        answers = fitted.predict_proba(inputs) if signature.classes else fitted.predict(inputs)
     score = metrics(task, parts.calibrate.labels, answers)[main_metric(task)[0]]
     return Trial(configuration=configuration, fitted=fitted, score=score)
 
@@ -126,7 +135,13 @@ def shipped(trial: Trial, parts: Parts, signature: Signature) -> Pipeline:
     """The configuration of `trial` fitted on train and calibrate, calibrated; it has not seen test."""
     inputs = np.concatenate([parts.train.inputs, parts.calibrate.inputs])
     labels = np.concatenate([parts.train.labels, parts.calibrate.labels])
-    refitted = clone(trial.fitted).fit(inputs, labels)
-    if not signature.classes:
-        return refitted
-    return calibrated(trial.fitted, refitted, parts.calibrate.inputs, parts.calibrate.labels)
+    with _one_thread():
+        refitted = clone(trial.fitted).fit(inputs, labels)
+        if not signature.classes:
+            return refitted
+        return calibrated(trial.fitted, refitted, parts.calibrate.inputs, parts.calibrate.labels)
+
+
+def _one_thread() -> threadpool_limits:
+    """The order of sums, and so the last bits of a model, must not depend on the machine's cores."""
+    return threadpool_limits(limits=1)

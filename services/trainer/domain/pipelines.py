@@ -1,5 +1,6 @@
 """Configurations as scikit-learn pipelines on a version's inputs, float32 (n, features), NaN for missing or unseen."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,29 +18,35 @@ MODEL = "model"  # the last step's name; the steps before it prepare
 _NO_CODE = -1.0
 
 
-def pipeline_of(configuration: Configuration, signature: Signature, seed: int) -> Pipeline:
-    """An unfitted pipeline; a signature without classes asks for a regressor."""
+def pipeline_of(configuration: Configuration, signature: Signature, present: Sequence[int], seed: int) -> Pipeline:
+    """An unfitted pipeline on the columns `present`; a signature without classes asks for a regressor.
+
+    A column without a single value is left out: there is nothing to learn, and the trees' binning fails on it.
+    """
     parameters = dict(configuration.parameters)
     if configuration.estimator == "hist_gradient_boosting":
         kind = HistGradientBoostingClassifier if signature.classes else HistGradientBoostingRegressor
         # codes go in as numbers: ONNX's tree ensembles know no categorical splits
         model = kind(**parameters, early_stopping=False, categorical_features=None, random_state=seed)
-        return Pipeline([(MODEL, model)])
+        chosen = [] if len(present) == len(signature.features) else [("prepare", _chosen(present))]
+        return Pipeline([*chosen, (MODEL, model)])
     if configuration.estimator == "logistic_regression":
         linear: Any = LogisticRegression(**parameters, max_iter=500, tol=1e-3)
     else:
         linear = Ridge(**parameters)
-    return Pipeline([("prepare", _prepare(signature)), (MODEL, linear)])
+    return Pipeline([("prepare", _prepare(signature, present)), (MODEL, linear)])
 
 
-def _prepare(signature: Signature) -> ColumnTransformer:
+def _chosen(present: Sequence[int]) -> ColumnTransformer:
+    return ColumnTransformer([("present", "passthrough", list(present))])
+
+
+def _prepare(signature: Signature, present: Sequence[int]) -> ColumnTransformer:
     """Numbers imputed and scaled; each category's declared values as columns of their own, missing as none of them."""
-    columns = list(enumerate(signature.features))
+    columns = [(column, signature.features[column]) for column in present]
     numbers = [column for column, feature in columns if feature.type != "category"]
     categories = [(column, feature) for column, feature in columns if feature.type == "category"]
-    scaled = Pipeline(
-        [("impute", SimpleImputer(strategy="median", keep_empty_features=True)), ("scale", StandardScaler())]
-    )
+    scaled = Pipeline([("impute", SimpleImputer(strategy="median")), ("scale", StandardScaler())])
     parts = [("numbers", scaled, numbers)] if numbers else []
     return ColumnTransformer(parts + [(feature.name, _one_hot(feature), [column]) for column, feature in categories])
 
