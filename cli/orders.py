@@ -1,12 +1,14 @@
 """What an operator or approver orders: each command is one request, one event and one row of the audit log."""
 
+import re
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from cli.client import Role, fail, registry
+from cli.client import Role, registry
 
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 Model = Annotated[str, typer.Argument(help="The model's name.")]
 Version = Annotated[str, typer.Argument(metavar="MODEL:VERSION", help="A version, such as flight-delay:3.")]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; it stays in the audit log.")]
@@ -57,8 +59,9 @@ COMMANDS = (rollback, freeze, unfreeze, promote, train, approve, refuse, retire)
 
 
 def _order(model: str, order: str, reason: str, actor: str | None) -> None:
+    path = f"/models/{_name(model)}/{order}"
     with registry("operator", actor=actor) as client:
-        answer = client.act(f"/models/{_name(model)}/{order}", reason)
+        answer = client.act(path, reason)
     _say(f"{model}: {order} ordered (event {answer['event_id']})")
 
 
@@ -66,8 +69,9 @@ def _decide(version: str, verdict: str, role: Role, reason: str, actor: str | No
     model, _, number = version.rpartition(":")
     if not model or not number.isdecimal():
         raise typer.BadParameter(f"expected MODEL:VERSION, such as flight-delay:3, got {version!r}")
+    path = f"/models/{_name(model)}/versions/{int(number)}/{verdict}"
     with registry(role, actor=actor) as client:
-        answer = client.act(f"/models/{_name(model)}/versions/{int(number)}/{verdict}", reason)
+        answer = client.act(path, reason)
     _say(f"{version} is {answer['stage']}{_still_needed(answer)}")
 
 
@@ -80,8 +84,8 @@ def _still_needed(version: dict[str, Any]) -> str:
 
 def _name(model: str) -> str:
     """A model's name fits into a path as it is; anything else is not a model's name."""
-    if not model.replace("-", "").isalnum():
-        fail(f"{model!r} is not the name of a model")
+    if not _NAME.fullmatch(model):
+        raise typer.BadParameter(f"expected a model's name, such as flight-delay, got {model!r}")
     return model
 
 

@@ -1,21 +1,26 @@
 """The registry whole, on the real stack: apply over HTTP, topics made, events said in order."""
 
+import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
 from compose.embedded.stack import Stack
 from schemas import envelope
 from schemas.envelope import Envelope
-from schemas.events.registry import ModelApplied, StreamApplied
-from schemas.topics import DATA, LABELS, PREDICTIONS, REGISTRY, SHADOW
+from schemas.events.registry import ModelApplied, ModelRegistered, StreamApplied
+from schemas.topics import DATA, LABELS, PREDICTIONS, REGISTRY, SHADOW, VALIDATOR
 from services.registry.app import opened
 from shared.settings import KafkaSettings
+from tests.integration.registry_kit import validated
 
 DECLARED = """\
 stream: rivers
@@ -36,47 +41,96 @@ training: {window: 60d, min_rows: 500, estimators: [logistic_regression]}
 pytestmark = pytest.mark.stack
 
 
+@pytest.fixture(scope="module")
+async def running(stack: Stack) -> AsyncIterator[str]:
+    """The service, and where it listens."""
+    async with opened():
+        yield f"http://127.0.0.1:{os.environ['MODELBUS_REGISTRY_HTTP_PORT']}"
+
+
 @pytest.fixture
-async def client(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+async def client(running: str) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"Authorization": f"Bearer {os.environ['MODELBUS_REGISTRY_OPERATOR_TOKEN']}", "X-Actor": "ann"}
-    port = os.environ["MODELBUS_REGISTRY_HTTP_PORT"]
-    async with opened(), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
+    async with httpx.AsyncClient(base_url=running, headers=headers, timeout=60) as client:
         yield client
 
 
-def said(count: int, timeout_seconds: float = 20) -> list[Envelope]:
-    """The first `count` events of the registry that concern this test."""
-    consumer = Consumer(
-        KafkaSettings().librdkafka() | {"group.id": os.urandom(4).hex(), "auto.offset.reset": "earliest"}
-    )
+async def apply(client: httpx.AsyncClient) -> list[str]:
+    answer = await client.post("/apply", content=DECLARED, headers={"Content-Type": "text/yaml"})
+    assert answer.status_code == 200, answer.text
+    return [change["verdict"] for change in answer.json()["changes"]]
+
+
+async def first_said(wanted: Callable[[Envelope], bool], timeout_seconds: float = 60) -> Envelope:
+    """Read the registry's topic from its beginning; in a thread, as the registry lives in this loop."""
+    return await asyncio.to_thread(_first_said, wanted, time.monotonic() + timeout_seconds)
+
+
+def _first_said(wanted: Callable[[Envelope], bool], until: float) -> Envelope:
+    group = {"group.id": os.urandom(4).hex(), "auto.offset.reset": "earliest"}
+    consumer = Consumer(KafkaSettings().librdkafka() | group)
     consumer.subscribe([REGISTRY.name])
-    found: list[Envelope] = []
     try:
-        while len(found) < count:
-            record = consumer.poll(timeout_seconds)
-            assert record is not None, f"only {len(found)} events in time"
-            assert not record.error(), record.error()
-            heard = envelope.read(record.headers(), record.value())
-            if heard is not None and heard.event.key in {"rivers", "flood"}:
-                found.append(heard)
+        while time.monotonic() < until:
+            record = consumer.poll(1)
+            if record is None or record.error():
+                continue
+            headers: Any = record.headers()
+            heard = envelope.read(headers, record.value() or b"")
+            if heard is not None and wanted(heard):
+                return heard
     finally:
         consumer.close()
-    return found
+    raise AssertionError("the registry did not say it in time")
 
 
 async def test_applying_makes_the_topics_and_says_what_was_applied(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/apply", content=DECLARED, headers={"Content-Type": "text/yaml"})
+    assert await apply(client) == ["created", "created"]
 
-    assert answer.status_code == 200, answer.text
-    assert [change["verdict"] for change in answer.json()["changes"]] == ["created", "created"]
     topics = AdminClient(KafkaSettings().librdkafka()).list_topics(timeout=10).topics
     made = [DATA.of("rivers"), LABELS.of("rivers"), PREDICTIONS.of("flood"), SHADOW.of("flood")]
     assert [len(topics[name].partitions) for name in made] == [3, 3, 3, 3]
-    events = {type(heard.event): heard.event for heard in said(2)}
-    applied = events[ModelApplied]
+    await first_said(lambda heard: isinstance(heard.event, StreamApplied) and heard.event.stream == "rivers")
+    applied = (await first_said(lambda heard: isinstance(heard.event, ModelApplied))).event
     assert isinstance(applied, ModelApplied)
-    assert (applied.actor, applied.stream_spec.stream) == ("operator:ann", "rivers")
-    assert StreamApplied in events
+    assert (applied.model, applied.actor, applied.stream_spec.stream) == ("flood", "operator:ann", "rivers")
+
+
+async def test_applying_again_is_a_no_op_and_says_nothing(client: httpx.AsyncClient) -> None:
+    await apply(client)
+    before = (await client.get("/audit")).json()["items"]
+
+    assert await apply(client) == ["unchanged", "unchanged"]
+
+    assert (await client.get("/audit")).json()["items"] == before
+
+
+async def test_a_verdict_on_the_bus_becomes_a_registered_version_in_its_trace(client: httpx.AsyncClient) -> None:
+    await apply(client)
+    run_id = os.urandom(4).hex()
+    heard = Envelope(
+        id=run_id,
+        source="modelbus/validator",
+        time=datetime.now(UTC),
+        correlation_id=run_id,
+        causation_id=None,
+        traceparent=f"00-{run_id * 4}-{'cd' * 8}-01",
+        event=validated(run_id),
+    )
+    headers: Any = heard.headers()
+    producer = Producer(KafkaSettings().librdkafka())
+    for _ in range(2):  # the bus may say it twice
+        producer.produce(VALIDATOR.name, key=b"flood", value=heard.event.encode(), headers=headers)
+    producer.flush(10)
+
+    registered = await first_said(lambda said: said.correlation_id == run_id)
+
+    assert registered.causation_id == run_id
+    assert registered.traceparent is not None
+    assert registered.traceparent.split("-")[1] == run_id * 4
+    assert isinstance(registered.event, ModelRegistered)
+    told = (await client.get(f"/models/flood/versions/{registered.event.version}")).json()
+    assert (told["stage"], told["run_id"], told["trace_id"]) == ("registered", run_id, run_id * 4)
 
 
 async def test_the_health_routes_are_open_and_nothing_else_is(client: httpx.AsyncClient) -> None:
