@@ -26,7 +26,10 @@ _ASK_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 _STALL_SECONDS = 5.0  # a round ends without the partitions that bring nothing for so long
 _LEAST_SHARE = 200
-_UNKNOWN = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}  # noqa: SLF001
+_UNKNOWN = {
+    *(KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION),  # noqa: SLF001
+    *(KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE),
+}
 log = logging.getLogger(__name__)
 
 
