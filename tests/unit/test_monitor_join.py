@@ -14,7 +14,9 @@ CHALLENGER = Score(2, 1, "shadow", (0.6,))
 
 def conserved(join: Join) -> bool:
     """By counting what is there, not by the counters' own arithmetic."""
-    waiting = [entry for room in join.entries.values() for entry in room.values() if entry.served and entry.label is None]
+    waiting = [
+        entry for room in join.entries.values() for entry in room.values() if entry.served and entry.label is None
+    ]
     return join.counts.pending == len(waiting) and join.counts.pending >= 0
 
 

@@ -27,6 +27,7 @@ MIN_ROWS = 100  # with known inputs, in a window and in a reference
 _EFFECT = 0.1
 _UNUSUAL = 1.5
 _REMEMBERED = 30  # windows a column
+_ENOUGH = 5  # windows a column
 _RARE = 5.0  # expected count below which values are counted together
 OVERWHELMING = 2.5  # times the threshold: alarms at once
 YEAR = 365.25 * 86_400_000_000  # microseconds
@@ -77,8 +78,7 @@ def measure(
             continue
         usual = history.get(column.name, ())
         value, chance, statistic = _distance(column, window, reference, probability)
-        wont = _UNUSUAL * float(np.quantile(usual, 0.9)) if usual else 0.0
-        threshold = max(chance, _EFFECT, wont)
+        threshold = max(chance, _EFFECT, _UNUSUAL * _upper_tenth(usual))
         found.append(
             FeatureDrift(
                 feature=column.name,
@@ -89,6 +89,11 @@ def measure(
             )
         )
     return tuple(sorted(found, key=lambda each: (-each.value / each.threshold, each.feature)))
+
+
+def _upper_tenth(usual: Sequence[float]) -> float:
+    """Of past distances, once there are some: one great distance does not make the next one usual."""
+    return float(np.quantile(usual, 0.9, method="lower")) if len(usual) >= _ENOUGH else 0.0
 
 
 def _distance(

@@ -1,0 +1,265 @@
+"""Rounds: what they say depends on what was read up to the barrier, never on how it arrived."""
+
+import random
+
+from schemas.events.monitor import AlertRaised, AlertResolved, DataQuarantined, RolloutMeasured, WindowMeasured
+from schemas.topics import DATA, LABELS, PREDICTIONS
+from services.monitor.domain.state import dump, load
+from services.monitor.rounds import Engine
+from services.monitor.words import Word
+from tests.unit.monitor_cases import World, engine, facts, rollout
+
+SERVING = facts(rollout(1))
+IN_SHADOW = facts(rollout(1), rollout(2, challenger=2))
+
+
+def events(words: list[Word], kind: type) -> list:
+    return [word.event for word in words if isinstance(word.event, kind)]
+
+
+def conserved(watched: Engine) -> bool:
+    counts = watched.state.models["m"].join.counts
+    return counts.predictions == counts.joined + counts.pending + counts.expired + counts.sampled_out
+
+
+def test_the_state_and_the_words_are_the_same_however_the_partitions_arrive() -> None:
+    world, shuffle = World(), random.Random(3)
+    watched = [engine() for _ in range(3)]
+    said: list[list[Word]] = [[] for _ in watched]
+
+    for _ in range(6):
+        for _ in range(120):
+            world.event(arms={"champion": 1, "shadow": 2}, revision=2, labelled=world.rng.random() < 0.9)
+        for index, each in enumerate(watched):
+            order = list(world.topics)
+            shuffle.shuffle(order)
+            said[index] += each.take(world.lanes(each, order), IN_SHADOW)
+
+    assert said[0] == said[1] == said[2]
+    assert len(events(said[0], WindowMeasured)) == 3
+    positions = [{topic: dict(sorted(at.items())) for topic, at in each.state.positions.items()} for each in watched]
+    assert positions[0] == positions[1] == positions[2]
+    counts = [each.state.models["m"].join.counts for each in watched]
+    assert counts[0] == counts[1] == counts[2]
+
+
+def test_a_window_recomputed_from_the_log_at_its_vectors_has_the_same_numbers() -> None:
+    world, live = World(), engine()
+    said: list[Word] = []
+    for size in (50, 333, 7, 210):
+        for _ in range(size):
+            world.event(arms={"champion": 1})
+        said += live.take(world.lanes(live), SERVING)
+    window = events(said, WindowMeasured)[1]
+
+    again = engine()
+    everything = world.lanes(again)
+    for (topic, partition), lane in everything.items():
+        if topic == PREDICTIONS.of("m"):
+            start, end = window.predictions_from.get(partition, 0), window.predictions_to[partition]
+            lane.records = lane.records[start:end]
+    recomputed = events(again.take(everything, SERVING), WindowMeasured)
+
+    assert len(recomputed) == 1
+    assert {each.feature: each.value for each in recomputed[0].drift} == {
+        each.feature: each.value for each in window.drift
+    }
+    assert (recomputed[0].time_min, recomputed[0].time_max) == (window.time_min, window.time_max)
+
+
+def test_a_state_that_was_written_goes_on_as_if_nothing_had_happened() -> None:
+    world, steady, restarted = World(), engine(), engine()
+    said: list[list[Word]] = [[], []]
+
+    for _ in range(5):
+        for _ in range(150):
+            world.event(arms={"champion": 1, "shadow": 2}, revision=2)
+        said[0] += steady.take(world.lanes(steady), IN_SHADOW)
+        said[1] += restarted.take(world.lanes(restarted), IN_SHADOW)
+        restarted.state = load(dump(restarted.state))
+
+    assert said[0] == said[1]
+    assert dump(steady.state) == dump(restarted.state)
+
+
+def test_answers_wait_until_their_input_was_read_and_their_revision_was_heard_of() -> None:
+    world, watched = World(), engine()
+    for _ in range(30):
+        world.event(arms={"champion": 1}, revision=2)
+    lanes = world.lanes(watched)
+    lanes[DATA.of("s"), 0].records = []
+
+    watched.take(lanes, facts(rollout(1)))
+    before = watched.state.models["m"].join.counts.predictions
+    watched.take({where: lane for where, lane in world.lanes(watched).items() if where[0] != DATA.of("s")}, IN_SHADOW)
+    heard = watched.state.models["m"].join.counts.predictions
+    watched.take(world.lanes(watched), IN_SHADOW)
+
+    assert before == 0
+    assert 0 < heard < 30
+    assert watched.state.models["m"].join.counts.predictions == 30
+
+
+def test_a_lagging_scorer_does_not_make_labels_expire() -> None:
+    world, watched = World(), engine()
+    for _ in range(600):
+        world.event(arms={"champion": 1})
+    lanes = world.lanes(watched)
+    for (topic, _), lane in lanes.items():
+        if topic == PREDICTIONS.of("m"):
+            lane.records, lane.at_end = lane.records[:20], False
+
+    watched.take(lanes, SERVING)
+    held = watched.state.models["m"].join.counts.expired
+    watched.take(world.lanes(watched), SERVING)
+
+    counts = watched.state.models["m"].join.counts
+    assert (held, counts.expired, counts.joined, counts.predictions) == (0, 0, 600, 600)
+
+
+def test_a_backlog_of_labels_holds_the_clock_back() -> None:
+    world, watched = World(), engine()
+    for _ in range(900):
+        world.event(arms={"champion": 1})
+    lanes = world.lanes(watched)
+    for (topic, _), lane in lanes.items():
+        if topic == LABELS.of("s"):
+            lane.records, lane.at_end = lane.records[:50], False
+
+    watched.take(lanes, SERVING)
+    watched.take(world.lanes(watched), SERVING)
+
+    counts = watched.state.models["m"].join.counts
+    assert (counts.expired, counts.joined) == (0, 900)
+    assert watched.state.join.counts.expired == 0
+
+
+def test_predictions_are_conserved_while_some_labels_never_come() -> None:
+    world, watched = World(), engine(pending=100, early_labels=100)
+
+    for _ in range(20):
+        for _ in range(world.rng.randrange(150)):
+            world.event(arms={"champion": 1}, labelled=world.rng.random() < 0.7)
+        watched.take(world.lanes(watched), SERVING)
+        assert conserved(watched)
+
+    assert watched.state.models["m"].join.counts.expired > 0
+
+
+def test_a_challenger_that_is_worse_shows_in_the_paired_losses() -> None:
+    world, watched = World(), engine()
+    said: list[Word] = []
+    for _ in range(12):
+        for _ in range(100):
+            world.event(arms={"champion": 1, "shadow": 2}, revision=2)
+        said += watched.take(world.lanes(watched), IN_SHADOW)
+
+    measured = events(said, RolloutMeasured)
+
+    assert any(each.paired_scores >= 100 for each in measured[:1])
+    last = measured[-1]
+    assert (last.revision, last.champion, last.challenger) == (2, 1, 2)
+    assert last.pairs == last.pairs_of_revision
+    assert last.pairs.n > 900
+    assert last.pairs.total / last.pairs.n > 0.01
+    assert last.arms["champion"].metrics["brier"] < last.arms["challenger"].metrics["brier"]
+    assert last.arms["champion"].scored == last.arms["challenger"].scored == last.paired_scores
+    after = [word.after for word in said if isinstance(word.event, RolloutMeasured)]
+    assert {each.event_id for each in after if each} == {"rollout-2"}
+
+
+def test_evidence_of_a_new_revision_starts_anew_and_the_rollout_goes_on() -> None:
+    world, watched = World(), engine()
+    in_canary = facts(rollout(1), rollout(2, challenger=2), rollout(3, challenger=2))
+    said: list[Word] = []
+    for revision in (2, 3):
+        for _ in range(6):
+            for _ in range(100):
+                world.event(arms={"champion": 1, "shadow": 2}, revision=revision)
+            said += watched.take(world.lanes(watched), IN_SHADOW if revision == 2 else in_canary)
+
+    last = events(said, RolloutMeasured)[-1]
+
+    assert last.revision == 3
+    assert 100 < last.pairs_of_revision.n < last.pairs.n - 300
+
+
+def test_without_drift_nothing_is_alarmed() -> None:
+    world, watched = World(5), engine()
+    said: list[Word] = []
+    for _ in range(40):
+        for _ in range(200):
+            world.event(arms={"champion": 1})
+        said += watched.take(world.lanes(watched), SERVING)
+
+    assert len(events(said, WindowMeasured)) == 40
+    assert events(said, AlertRaised) == []
+
+
+def test_a_large_shift_is_alarmed_in_its_first_window_and_resolved_when_it_is_gone() -> None:
+    world, watched = World(6), engine()
+    said: list[list[Word]] = []
+    for shift in (0, 0, 0, 1.5, 1.5, 0, 0, 0):
+        for _ in range(200):
+            world.event(heat=world.rng.gauss(shift, 1), arms={"champion": 1})
+        said.append(watched.take(world.lanes(watched), SERVING))
+
+    raised = [events(words, AlertRaised) for words in said]
+
+    assert [len(each) for each in raised] == [0, 0, 0, 1, 0, 0, 0, 0]
+    assert (raised[3][0].kind, raised[3][0].features[0], raised[3][0].window) == ("drift", "heat", 3)
+    resolved = [events(words, AlertResolved) for words in said]
+    assert [len(each) for each in resolved] == [0, 0, 0, 0, 0, 0, 1, 0]
+    assert resolved[6][0].alert == raised[3][0].alert
+
+
+def test_a_small_shift_is_alarmed_when_it_persists() -> None:
+    world, watched = World(16), engine()
+    raised = []
+    for shift in (0, 0.6, 0, 0.6, 0.6):
+        for _ in range(200):
+            world.event(heat=world.rng.gauss(shift, 1), arms={"champion": 1})
+        raised.append(events(watched.take(world.lanes(watched), SERVING), AlertRaised))
+
+    assert [len(each) for each in raised] == [0, 0, 0, 0, 1]
+
+
+def test_a_frozen_sensor_is_a_fault_that_is_quarantined_and_no_drift() -> None:
+    world, watched = World(7), engine()
+    said: list[Word] = []
+    for frozen in (False, True, False):
+        for _ in range(200):
+            world.event(heat=0.25 if frozen else None, arms={"champion": 1})
+        said += watched.take(world.lanes(watched), SERVING)
+
+    raised = events(said, AlertRaised)
+
+    assert [(each.kind, each.features) for each in raised] == [("data_fault", ("heat",))]
+    quarantined = events(said, DataQuarantined)
+    assert [each.features for each in quarantined] == [("heat",)]
+    window = events(said, WindowMeasured)[1]
+    assert quarantined[0].span.start == window.time_min
+
+
+def test_a_wrong_unit_is_a_fault() -> None:
+    world, watched = World(8), engine()
+    for _ in range(200):
+        world.event(heat=1000 * world.rng.gauss(0, 1), arms={"champion": 1})
+
+    raised = events(watched.take(world.lanes(watched), SERVING), AlertRaised)
+
+    assert [(each.kind, each.features) for each in raised] == [("data_fault", ("heat",))]
+
+
+def test_quality_below_the_promise_is_decay_when_it_persists() -> None:
+    world, watched = World(9), engine()
+    serving = facts(rollout(1, champion=2))
+    said: list[Word] = []
+    for _ in range(10):
+        for _ in range(200):
+            world.event(arms={"champion": 2})
+        said += watched.take(world.lanes(watched), serving)
+
+    raised = events(said, AlertRaised)
+
+    assert [(each.kind, each.features) for each in raised if each.kind == "decay"] == [("decay", ("roc_auc",))]
