@@ -123,8 +123,7 @@ async def on_rollout_ended(event: RolloutEnded, work: Work) -> None:
     await _locked(store, event.model)
     about = {"outcome": event.outcome, "reason": event.reason}
     await store.end_rollout(event.model, event.version, **about, at=_at(work))
-    stage = stage_at_end(event)
-    if (await store.stages(event.model)).get(event.version) != stage:
+    if stage := stage_at_end(event, (await store.stages(event.model)).get(event.version)):
         await store.move(_to(work, event.model, event.version, stage, event.reason))
     what = {"outcome": event.outcome, "revision": event.revision}
     await _note(store, work, event, subject=f"{event.model}:{event.version}", reason=event.reason, what=what)

@@ -59,7 +59,14 @@ def test_a_step_that_moves_nobody_changes_no_stage() -> None:
 def test_a_rollouts_outcome_is_the_stage_of_its_version(outcome: Any, stage: str) -> None:
     ended = RolloutEnded(model="flood", revision=3, version=2, outcome=outcome, reason="")
 
-    assert stage_at_end(ended) == stage
+    assert stage_at_end(ended, "canary") == stage
+    assert stage_at_end(ended, stage) is None
+
+
+def test_a_retired_version_stays_retired_when_its_rollout_ends() -> None:
+    ended = RolloutEnded(model="flood", revision=3, version=2, outcome="replaced", reason="retired")
+
+    assert stage_at_end(ended, "retired") is None
 
 
 def test_only_a_waiting_version_can_be_decided_and_only_in_time() -> None:

@@ -43,10 +43,11 @@ def stages_after(changed: RolloutChanged, now: Mapping[int, str]) -> dict[int, S
     return {version: stage for version, stage in after.items() if now.get(version) != stage}
 
 
-def stage_at_end(ended: RolloutEnded) -> Stage:
-    """What a rollout's outcome makes of its version."""
+def stage_at_end(ended: RolloutEnded, now: str | None) -> Stage | None:
+    """What a rollout's outcome makes of its version; None when it stays what it is, as what is retired does."""
     outcomes: dict[str, Stage] = {"promoted": "champion", "rolled_back": "rolled_back", "replaced": "archived"}
-    return outcomes[ended.outcome]
+    stage = outcomes[ended.outcome]
+    return None if now in (stage, "retired", None) else stage
 
 
 def check_awaiting(stage: str, expires_at: datetime | None, now: datetime) -> None:
