@@ -27,6 +27,7 @@ _BATCH_ROWS: Final = 10_000
 _SORT_ROWS: Final = 2_000_000  # a file of no more rows is sorted here; a larger one must come sorted
 _IDENTITY: Final = ("id", "entity", "time")
 _FLUSH_SECONDS: Final = 60
+_TIME: Final = pa.timestamp("us", "UTC")
 console = Console(stderr=True)
 
 
@@ -95,16 +96,27 @@ class _Source:
     def read(self, order: int) -> Iterator[Row]:
         """Rows in time order."""
         for batch in self._batches():
-            for record in batch.to_pylist():
+            times = batch["time"].cast(_TIME, safe=False)  # finer than a datetime can tell
+            for record in batch.set_column(batch.schema.get_field_index("time"), "time", times).to_pylist():
                 yield self._row(record, order)
 
     def _row(self, record: dict[str, Any], order: int) -> Row:
         said = {name: record[name] for name in _IDENTITY}
         if self._features:
-            said["features"] = {name: _plain(value) for name, value in record.items() if name not in _IDENTITY}
+            said["features"] = {
+                name: self._plain(record["id"], name, value) for name, value in record.items() if name not in _IDENTITY
+            }
         else:
-            said["label"] = record["label"]
+            said["label"] = self._plain(record["id"], "label", record["label"])
         return Row(record["time"], order, self.topic, record["entity"], msgspec.json.encode(said))
+
+    def _plain(self, record: str, name: str, value: Any) -> Any:
+        """NaN is how many tools write a missing number; an infinite one cannot be said in JSON."""
+        if not isinstance(value, float) or math.isfinite(value):
+            return value
+        if math.isnan(value):
+            return None
+        raise Refusal(f"{self._path}: {record}: {name}: expected a finite number, got {value}")
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         if self._sorted:
@@ -154,11 +166,6 @@ def _is_text(kind: pa.DataType) -> bool:
 def _is_plain(kind: pa.DataType) -> bool:
     tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
     return _is_text(kind) or any(test(kind) for test in tests)
-
-
-def _plain(value: Any) -> Any:
-    """NaN is how many tools write a missing number."""
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _check_topics(producer: Producer, stream: str, topics: list[str]) -> None:

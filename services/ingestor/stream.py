@@ -56,6 +56,7 @@ class Stream:
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
+                "max.poll.interval.ms": 600_000,  # an S3 that does not answer holds up a turn
                 "queued.max.messages.kbytes": 32 * 1024,
                 "topic.metadata.refresh.interval.ms": 10_000,
             }
@@ -131,6 +132,7 @@ class Stream:
                 intake.buffer.add(_taken(message), now)
 
     async def _serve(self, intake: Intake) -> None:
+        self._turned = time.monotonic()
         if intake.due(time.monotonic()):
             await self._patiently(intake, intake.committing, self._commit(intake))
         if not intake.announced and intake.announcing.ready(time.monotonic()):

@@ -121,6 +121,23 @@ def test_nan_and_null_are_both_missing(spec: StreamSpec, command: typer.Typer, t
     assert {record["features"]["distance"] for record in sent(f"data.{spec.stream}")} == {None}
 
 
+def test_nanoseconds_are_cut_and_infinity_is_refused(spec: StreamSpec, command: typer.Typer, tmp_path: Path) -> None:
+    fine = columns()["time"].cast(pa.timestamp("ns", "Europe/Paris"))
+    nanoseconds = pa.array([time.value + 1 for time in fine.to_pylist()]).cast(fine.type)
+
+    cut = CliRunner().invoke(command, [spec.stream, str(data_file(tmp_path, time=nanoseconds))])
+    infinite = CliRunner().invoke(
+        command, [spec.stream, str(data_file(tmp_path, distance=[float("inf")] * ROWS)), "--start-row", "499"]
+    )
+
+    assert cut.exit_code == 0, cut.output
+    assert sent(f"data.{spec.stream}")[0]["time"] == "2013-01-01T00:00:00Z"
+    assert infinite.exit_code == 1
+    assert (
+        "expected a finite number, got inf: 499 rows were acknowledged; go on with --start-row 499" in infinite.output
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [

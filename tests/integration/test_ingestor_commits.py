@@ -180,13 +180,18 @@ class _Outage:
     """A way to a server that can be cut off and restored; what is under way breaks."""
 
     port: int
+    loop: asyncio.AbstractEventLoop
     up: bool = True
     open: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def cut(self) -> None:
+        """From any thread."""
         self.up = False
-        for writer in self.open:
-            writer.transport.abort()
+        for writer in [*self.open]:
+            self.loop.call_soon_threadsafe(writer.transport.abort)
+
+    def restore(self) -> None:
+        self.up = True
 
 
 @asynccontextmanager
@@ -213,7 +218,7 @@ async def _way_to(address: str) -> AsyncIterator[_Outage]:
         way.open -= {writer, there_writer}
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    way = _Outage(server.sockets[0].getsockname()[1])
+    way = _Outage(server.sockets[0].getsockname()[1], asyncio.get_running_loop())
     async with server:
         yield way
 
@@ -226,28 +231,28 @@ async def test_an_outage_is_ridden_out_by_the_same_process(stack: Stack, tmp_pat
         "MODELBUS_POSTGRES_DSN": stack.environment["MODELBUS_POSTGRES_DSN"].rsplit("@", 1)[1].split("/")[0],
     }[part]
     spec = await parts.apply(parts.stream_spec(partitions=2))
-    topic, table = f"data.{spec.stream}", f"data/{spec.stream}"
 
     async with _way_to(address) as way:
-        setting = stack.environment[part].replace(address, f"127.0.0.1:{way.port}")
-        with parts.ingestor(tmp_path / "log", **{part: setting}) as process:
-            parts.publish(topic, [parts.data(number) for number in range(100)])
-            await asyncio.to_thread(parts.until, lambda: _rows_said(table) == 100)
-            way.cut()
-            parts.publish(topic, [parts.data(number) for number in range(100, 5000)])
-            await asyncio.to_thread(_wait, process, 30)
-            way.up = True
-            await asyncio.to_thread(parts.until, lambda: _rows_said(table) == 5000, 60)
+        detour = {part: stack.environment[part].replace(address, f"127.0.0.1:{way.port}")}
+        await asyncio.to_thread(_outlive, way, spec.stream, tmp_path / "log", detour)
 
     rows = Tables(S3Settings()).read("data", spec.stream, None, ["id"])
     assert len(set(rows["id"].to_pylist())) == rows.num_rows == 5000
 
 
+def _outlive(way: _Outage, stream: str, log: Path, detour: dict[str, str]) -> None:
+    """Thirty seconds without; the process must not end in them."""
+    topic, table = f"data.{stream}", f"data/{stream}"
+    with parts.ingestor(log, **detour) as process:
+        parts.publish(topic, [parts.data(number) for number in range(100)])
+        parts.until(lambda: _rows_said(table) == 100)
+        way.cut()
+        parts.publish(topic, [parts.data(number) for number in range(100, 5000)])
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(30)
+        way.restore()
+        parts.until(lambda: _rows_said(table) == 5000, 60)
+
+
 def _rows_said(table: str) -> int:
     return sum(event.rows_added for event in parts.committed(table).values())
-
-
-def _wait(process: "subprocess.Popen[bytes]", seconds: float) -> None:
-    """The outage lasts so long; the process must not end in it."""
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(seconds)

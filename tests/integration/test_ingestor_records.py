@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from compose.embedded.stack import Stack
@@ -120,3 +121,16 @@ def test_the_announcement_counts_what_was_accepted_and_refused(ingested: Ingeste
     assert sum(event.rejected for event in said) == len(BAD)
     assert said[-1].offsets == {0: len(BAD) + len(ODD) + 1}
     assert sum(event.profile["carrier"].flagged for event in said if event.profile) == 1
+
+
+def test_a_commit_is_the_root_of_the_trace_in_which_it_is_announced(stack: Stack, ingested: Ingested) -> None:
+    api = stack.environment["OTEL_EXPORTER_ZIPKIN_ENDPOINT"].removesuffix("/spans")
+    name = f"commit data/{ingested.spec.stream}"
+
+    traces = parts.until(lambda: httpx.get(f"{api}/traces", params={"spanName": name, "limit": 100}).json())
+
+    for trace in traces:
+        (root,) = [span for span in trace if "parentId" not in span]
+        said = [span for span in trace if span["name"] == "publish lifecycle.ingestor"]
+        assert root["name"] == name
+        assert [span["parentId"] for span in said] == [root["id"]]
