@@ -1,5 +1,6 @@
 """Parks records that break their stream's contract: key, bytes and headers untouched, and why."""
 
+import logging
 from collections.abc import Iterable
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -13,6 +14,7 @@ from shared.records import RefusedRecord
 from shared.settings import KafkaSettings
 
 _DELIVERY_SECONDS = 20
+log = logging.getLogger(__name__)
 
 
 class Parking:
@@ -23,6 +25,7 @@ class Parking:
             kafka.librdkafka()
             | {
                 "client.id": "modelbus-ingestor-parking",
+                "logger": log,
                 "enable.idempotence": True,
                 "message.max.bytes": MAX_RECORD_BYTES + DEAD_LETTER_ROOM_BYTES,
                 "delivery.timeout.ms": _DELIVERY_SECONDS * 1000,

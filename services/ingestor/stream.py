@@ -51,6 +51,7 @@ class Stream:
             kafka.librdkafka()
             | {
                 "client.id": GROUP,
+                "logger": log,
                 "group.id": GROUP,
                 "group.protocol": "consumer",
                 "isolation.level": "read_committed",

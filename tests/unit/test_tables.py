@@ -52,7 +52,7 @@ def test_predictions_of_all_tasks_have_the_same_columns() -> None:
 
 def test_plain_http_is_allowed_only_where_the_store_is_declared_insecure() -> None:
     def options(secure: bool) -> dict[str, str]:
-        settings = S3Settings(endpoint="s3.example:9000", access_key="a", secret_key="b", secure=secure)  # type: ignore[arg-type]
+        settings = S3Settings(endpoint="s3.example:9000", access_key="a", secret_key="b", secure=secure)
         return Tables(settings).storage_options
 
     assert options(False)["aws_endpoint_url"] == "http://s3.example:9000"
