@@ -57,6 +57,12 @@ class Evidence:
                 found[model] = gain(self.topics, model, self.labels, since, over=first, artifact=artifact)
         return found
 
+    def predicted_events(self) -> dict[str, int]:
+        """Model → distinct events that it answered."""
+        return {
+            model: len({answer.event_id for _, answer in self.topics.answers[model]}) for model in self.declared.names
+        }
+
     def expected_rows(self) -> dict[str, int]:
         """Table → records of its topic that belong into it."""
         stream = self.declared.stream.stream
@@ -100,9 +106,9 @@ def traces_apart(said: list[Said], trace_id: str | None) -> set[str]:
     return found - {trace_id or ""}
 
 
-def by_model(predictions: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+def by_model(joins: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
     """The monitor's counts, (model, state) → n, as model → state → n."""
     found: dict[str, dict[str, int]] = {}
-    for (model, state), number in predictions.items():
+    for (model, state), number in joins.items():
         found.setdefault(model, {})[state] = number
     return found

@@ -15,16 +15,17 @@ from shared.settings import KafkaSettings
 GROUPS = {"ingestor": "modelbus.ingestor", "scorer": "modelbus.scorer"}
 # the ingestor commits every two seconds by default, so it is always that far behind
 MAX_BEHIND = {"ingestor": 6000, "scorer": 3000, "monitor": 6000}
+JOIN_STATES = ("joined", "pending", "expired", "sampled_out")
 _ASK_SECONDS = 10.0
 Ends = dict[tuple[str, int], int]
 
 
 class Monitor(NamedTuple):
-    """The monitor's own numbers; joins are by (model, state)."""
+    """The monitor's own numbers; `joins` are predictions by (model, state). `behind` None: it has not read anything yet."""
 
-    behind: int
+    behind: int | None
     wanted: frozenset[str]
-    predictions: Mapping[tuple[str, str], int]
+    joins: Mapping[tuple[str, str], int]
 
 
 class Lags:
@@ -41,7 +42,7 @@ class Lags:
         """Consumers that event time must wait for, and by how many records."""
         ends = self._ends(self._topics["ingestor"])
         behind = {name: self._behind(GROUPS[name], ends, topics) for name, topics in self._topics.items()}
-        if monitor is not None:
+        if monitor is not None and monitor.behind is not None:
             behind["monitor"] = monitor.behind
         return {name: records for name, records in behind.items() if records > MAX_BEHIND[name]}
 
@@ -87,16 +88,15 @@ class Lags:
 
 def numbers(exposition: str) -> Monitor:
     """What the demo needs of the monitor's /metrics, in Prometheus' text format."""
-    behind, wanted, predictions = 0, set(), {}
+    behind: int | None = None
+    wanted, joins = set(), {}
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
-            match sample.name:
-                case "modelbus_monitor_lag_records":
-                    behind += int(sample.value)
-                case "modelbus_monitor_wanted_runs" if sample.value:
-                    wanted.add(sample.labels["model"])
-                case "modelbus_monitor_predictions":
-                    predictions[sample.labels["model"], sample.labels["state"]] = int(sample.value)
-                case _:
-                    pass
-    return Monitor(behind, frozenset(wanted), predictions)
+            name = sample.name.removeprefix("modelbus_monitor_")
+            if name == "lag_records":
+                behind = (behind or 0) + int(sample.value)
+            elif name == "wanted_runs" and sample.value:
+                wanted.add(sample.labels["model"])
+            elif name in JOIN_STATES:
+                joins[sample.labels["model"], name] = int(sample.value)
+    return Monitor(behind, frozenset(wanted), joins)

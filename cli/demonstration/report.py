@@ -61,7 +61,7 @@ def make(plan: Plan, evidence: Evidence, how: Circumstances, zipkin: Zipkin) -> 
         served=evidence.served(),
         gains=evidence.gains(Objects(S3Settings())),
         traces={} if plan.kill_every_seconds else _traces(runs, zipkin),
-        label_states=by_model(how.monitor.predictions) if how.monitor else {},
+        label_states=by_model(how.monitor.joins) if how.monitor else {},
     )
     verdicts = _verdicts(plan, evidence, how, found)
     return {
@@ -80,7 +80,7 @@ def failed(report: Json) -> list[str]:
 def _verdicts(plan: Plan, evidence: Evidence, how: Circumstances, found: Findings) -> dict[str, checks.Check]:
     lifecycles, promises, due = evidence.lifecycles, plan.promises, plan.until >= plan.promises.due
     rows = {name: event.rows_total for name, event in lifecycles.tables().items()}
-    predictions = {model: len(evidence.topics.answers[model]) for model in evidence.declared.names}
+    predictions = evidence.predicted_events()
     apart = {run.run_id: traces_apart(lifecycles.of_run(run.run_id), run.trace_id) for run in found.runs}
     whole = ("lifecycles_complete", checks.lifecycles_complete(lifecycles))
     if not plan.kill_every_seconds:

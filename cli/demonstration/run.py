@@ -4,7 +4,9 @@ import asyncio
 import json
 import os
 import time
+from contextlib import suppress
 
+from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.table import Table
 
@@ -72,13 +74,13 @@ class Demonstration:
         with self._view.open():
             self.follower.start()
             self.feeder.start()
-            looking = asyncio.create_task(self._look())
+            self._looking = asyncio.create_task(self._look())
             try:
                 await self._until_published()
                 await (self._until_settled() if self._plan.exit else self._for_ever())
             finally:
-                looking.cancel()
-                await asyncio.gather(looking, return_exceptions=True)
+                self._looking.cancel()
+                await asyncio.gather(self._looking, return_exceptions=True)
                 await asyncio.to_thread(self.feeder.stop)
                 await asyncio.to_thread(self.follower.stop)
 
@@ -86,13 +88,16 @@ class Demonstration:
         """How far the consumers are: what holds event time beside the lifecycles."""
         while True:
             self.monitor = await asyncio.to_thread(self._lags.monitor)
-            self.holds.behind = await asyncio.to_thread(self._lags.too_far, self.monitor)
+            with suppress(KafkaException):  # a broker that was slow to answer is asked again
+                self.holds.behind = await asyncio.to_thread(self._lags.too_far, self.monitor)
             self.holds.wanted = self.monitor.wanted if self.monitor else frozenset()
             await asyncio.sleep(_LAGS_EVERY_SECONDS)
 
     async def _tick(self) -> None:
         if self.follower.failure is not None:
             raise self.follower.failure
+        if self._looking.done():
+            self._looking.result()
         self._view.refresh()
         await asyncio.sleep(_TICK_SECONDS)
 

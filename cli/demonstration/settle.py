@@ -3,6 +3,8 @@
 import time
 from collections.abc import Mapping
 
+from confluent_kafka import KafkaException
+
 from cli.demonstration.holds import Holds
 from cli.demonstration.lags import Ends, Lags, Monitor
 from cli.demonstration.picture import Picture
@@ -26,20 +28,25 @@ class Settling:
 
     def unsettled(self, monitor: Monitor | None) -> list[str]:
         """What is not done, in words; empty when everything has been done and quiet for a while."""
-        ends = self._lags.input_ends()
+        try:
+            ends = self._lags.input_ends()
+            answered = self._lags.answered(ends)
+        except KafkaException as error:
+            return [f"the broker does not answer: {error}"]
         with self._picture.lock:
             missing = self._uncommitted(ends)
+            served = sum(sum(model.predictions.values()) for model in self._picture.models.values())
             seen = (
                 dict(self._picture.tables),
                 len(self._picture.news),
                 {k: dict(v) for k, v in self._outputs().items()},
             )
         missing += [f"{what} is under way ({reason})" for what, reason in self._holds.all().items()]
-        if not self._lags.answered(ends):
+        if not answered:
             missing.append("the scorers have not answered everything")
-        if monitor is None:
-            missing.append("the monitor does not answer")
-        elif monitor.behind:
+        if monitor is None or monitor.behind is None:
+            missing.append("the monitor does not say how far it is")
+        elif monitor.behind or sum(monitor.joins.values()) < served:
             missing.append(f"the monitor has {monitor.behind:,} records to read")
         return missing or self._noise(seen)
 
