@@ -87,6 +87,7 @@ async def open_child(module: str, memory_bytes: int) -> AsyncIterator[Child]:
         stderr=asyncio.subprocess.PIPE,
         limit=_LONGEST_LINE_BYTES,
         env=os.environ | _ONE_THREAD,
+        start_new_session=True,  # Ctrl-C is for the service, which gives the job back; to the child it were a crash
     )
     child = Child(process)
     try:

@@ -229,6 +229,16 @@ async def test_a_runner_that_is_stopped_kills_the_child_and_gives_the_job_back(
     assert row["state"] == "done"
 
 
+async def test_a_signal_to_the_terminals_processes_does_not_reach_the_child(pool: asyncpg.Pool, tmp_path: Path) -> None:
+    await ask(pool, tmp_path / "mark", "hang")
+
+    async with running(runner_of(pool)):
+        await started(tmp_path / "mark")
+        group = os.getpgid(pids(tmp_path / "mark")[0])
+
+    assert group != os.getpgrp()
+
+
 async def test_a_cancelled_job_is_stopped_within_a_renewal_and_says_no_more(pool: asyncpg.Pool, tmp_path: Path) -> None:
     run_id = await ask(pool, tmp_path / "mark", "hang")
 
