@@ -21,7 +21,7 @@ Ends = dict[tuple[str, int], int]
 
 
 class Monitor(NamedTuple):
-    """The monitor's own numbers; `joins` are predictions by (model, state). `behind` None: it has not read anything yet."""
+    """The monitor's own numbers; `joins` are predictions by (model, state). `behind` None: it has not read yet."""
 
     behind: int | None
     wanted: frozenset[str]
