@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from threadpoolctl import threadpool_limits
 
 from schemas.envelope import Envelope
 from schemas.events.base import Event
@@ -45,7 +46,7 @@ def stream_spec() -> StreamSpec:
 
 
 def model_spec(stream: StreamSpec, *features: str, gates: dict[str, Any] | None = None) -> ModelSpec:
-    training = {"window": "60d", "min_rows": 1000, "estimators": ["hist_gradient_boosting"], "trials": 1}
+    training = {"window": "60d", "min_rows": 1000, "estimators": ["hist_gradient_boosting"], "trials": 1, "seed": 7}
     return ModelSpec.model_validate(
         {"model": f"m{uuid.uuid4().hex[:10]}", "stream": stream.stream, "owner": "o", "task": "binary",
          "features": features or list(stream.features), "training": training, "gates": gates or GATES}
@@ -94,7 +95,8 @@ def trained(spec: ModelSpec, stream: StreamSpec, cut: Cut) -> Candidate:
         model=spec.model, run_id=f"run-{uuid.uuid4()}", reason="first", explanation="", spec=spec, stream_spec=stream,
         cut=cut,
     )  # fmt: skip
-    return Candidate.model_validate(train(request.model_dump(mode="json"), lambda _: None)["candidate"])
+    with threadpool_limits(1):  # as in the trainer's child
+        return Candidate.model_validate(train(request.model_dump(mode="json"), lambda _: None)["candidate"])
 
 
 def another_run(candidate: Candidate) -> Candidate:
