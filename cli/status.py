@@ -29,7 +29,9 @@ def overview(found: Json) -> RenderableType:
     """The registry's /status as tables; used live by the demo too."""
     if not found["streams"]:
         return "nothing is declared yet; try `modelbus apply FILE`"
-    parts = [models(found["models"]), tables(found["tables"])]
+    parts = [models(found["models"])]
+    if found["tables"]:
+        parts.append(tables(found["tables"]))
     if any(model["open_alerts"] for model in found["models"]):
         parts.append(alerts(found["models"]))
     return Group(*parts)
