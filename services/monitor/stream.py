@@ -61,6 +61,7 @@ class Reader:
             }
         )
         self._buffers: dict[Where, _Buffer] = {}
+        self._ends_seen: dict[Where, int] = {}
 
     def close(self) -> None:
         self._consumer.close()
@@ -71,12 +72,21 @@ class Reader:
         Raises:
             Fatal: the broker says something that a reader cannot mend.
         """
-        ends = self._ends(facts)
+        ends = self._ends_seen = self._ends(facts)
         self._assign(ends, positions)
         share = max(_LEAST_SHARE, budget // max(1, len(ends)))
         wanted = {where: self._target(where, end, positions, share) for where, end in ends.items()}
         self._fetch(wanted, budget)
         return {where: self._lane(where, target, ends[where]) for where, target in wanted.items()}
+
+    def waiting(self) -> dict[str, int]:
+        """By topic: records below the ends of the last round that were not taken."""
+        behind: dict[str, int] = {}
+        for where, end in self._ends_seen.items():
+            buffer = self._buffers[where]
+            at = buffer.records[0][0] if buffer.records else buffer.fetched
+            behind[where[0]] = behind.get(where[0], 0) + max(0, end - at)
+        return behind
 
     def taken(self, lanes: Mapping[Where, Lane]) -> None:
         """Let go of what a round took."""

@@ -11,6 +11,7 @@ import asyncpg
 from schemas.events.monitor import DataQuarantined, TrainingRequested
 from schemas.events.parts import Cut
 from schemas.specs import StreamSpec
+from services.monitor import metrics
 from services.monitor.domain import retraining
 from services.monitor.domain.clock import Clock, length, micros, moment
 from services.monitor.domain.facts import ModelFacts, Run, StreamFacts, TableVersion
@@ -98,6 +99,7 @@ class StreamWatch:
     moved: bool = False
 
     async def round(self, spec: StreamSpec) -> None:
+        started = time.monotonic()
         facts = self.facts = await self._refresh(spec)
         self._declare(spec)
         await self._load_references(facts)
@@ -106,6 +108,9 @@ class StreamWatch:
         due = self.moved and time.monotonic() - self.written >= self.settings.snapshot_seconds
         if changes or due:
             await self._write(changes)
+        metrics.show(spec.stream, self.engine.state)
+        metrics.said(said)
+        metrics.ROUND.labels(spec.stream).observe(time.monotonic() - started)
 
     def _declare(self, spec: StreamSpec) -> None:
         if spec != self.engine.intake.spec:
@@ -132,6 +137,8 @@ class StreamWatch:
         lanes = self.reader.read(facts, self.engine.state.positions, self.settings.round_records)
         said = self.engine.take(lanes, facts)
         self.reader.taken(lanes)
+        for topic, waiting in self.reader.waiting().items():
+            metrics.LAG.labels(topic).set(waiting)
         self.moved = self.moved or any(lane.taken for lane in lanes.values())
         return said
 

@@ -92,8 +92,10 @@ class Surroundings:
         self.producer.flush(10)
         return envelope.id
 
-    def publish(self, kind: str, records: Iterable[dict[str, Any]]) -> None:
-        """Produce data or labels; remembers the ends of the partitions."""
+    def publish(
+        self, kind: str, records: Iterable[dict[str, Any]], places: dict[str, tuple[int, int]] | None = None
+    ) -> None:
+        """Produce data or labels; remembers the ends of the partitions, and in `places` where each id came to be."""
         topic = (DATA if kind == "data" else LABELS).of(self.stream.stream)
         failures: list[Any] = []
 
@@ -101,6 +103,8 @@ class Surroundings:
             if error:
                 failures.append(error)
             ends = self.ends[kind]
+            if places is not None:
+                places[msgspec.json.decode(message.value())["id"]] = (message.partition(), message.offset())
             ends[message.partition()] = max(ends.get(message.partition(), 0), message.offset() + 1)
 
         for record in records:
@@ -195,7 +199,7 @@ async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
         TimeoutError: it did not in time.
     """
     async with asyncio.timeout(seconds):
-        while not await asyncio.to_thread(condition):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110  # the condition lies outside this process
             await asyncio.sleep(0.2)
 
 

@@ -1,0 +1,41 @@
+"""What the monitor shows of itself; every name stands in ops/telemetry.yaml first."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from services.monitor.domain.state import StreamState
+from services.monitor.words import Word
+
+PREDICTIONS = Gauge("modelbus_monitor_predictions", "Distinct served predictions heard of.", ["model"])
+JOINED = Gauge("modelbus_monitor_joined", "Predictions that have their label.", ["model"])
+PENDING = Gauge("modelbus_monitor_pending", "Predictions that wait for their label.", ["model"])
+EXPIRED = Gauge("modelbus_monitor_expired", "Predictions whose label did not come.", ["model"])
+SAMPLED_OUT = Gauge("modelbus_monitor_sampled_out", "Predictions beyond the cap, left out by id.", ["model"])
+LABELS = Gauge("modelbus_monitor_labels", "Labels that joined nothing new.", ["model", "fate"])
+CLOCK = Gauge("modelbus_monitor_clock_seconds", "Event time the monitor has come to, since 1970.", ["stream"])
+IMPLAUSIBLE = Gauge("modelbus_monitor_implausible", "Records too far ahead of time to be believed.", ["stream"])
+LAG = Gauge(
+    "modelbus_monitor_lag_records", "Records of a topic that the last round saw and did not take in.", ["topic"]
+)
+WORDS = Counter("modelbus_monitor_said_total", "Events said about the data plane.", ["event"])
+ROUND = Histogram("modelbus_monitor_round_seconds", "One round of a stream: read, take in, decide.", ["stream"])
+
+
+def show(stream: str, state: StreamState) -> None:
+    """The state as gauges."""
+    CLOCK.labels(stream).set((state.matured_until or 0) / 1e6)
+    IMPLAUSIBLE.labels(stream).set(state.clock.implausible)
+    for name, model in state.models.items():
+        counts = model.join.counts
+        PREDICTIONS.labels(name).set(counts.predictions)
+        JOINED.labels(name).set(counts.joined)
+        PENDING.labels(name).set(counts.pending)
+        EXPIRED.labels(name).set(counts.expired)
+        SAMPLED_OUT.labels(name).set(counts.sampled_out)
+        LABELS.labels(name, "repeated").set(counts.labels_repeated)
+        LABELS.labels(name, "conflicting").set(counts.labels_conflicting)
+        LABELS.labels(name, "orphaned").set(counts.labels_orphaned)
+
+
+def said(words: list[Word]) -> None:
+    for word in words:
+        WORDS.labels(word.event.event).inc()
