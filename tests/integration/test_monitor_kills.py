@@ -1,0 +1,125 @@
+"""A monitor that is killed at any moment: every prediction is counted once, and nothing is said twice."""
+
+import json
+import random
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from compose.embedded.stack import Stack
+from schemas.envelope import Envelope
+from schemas.events.deployer import RolloutChanged, RolloutSwitched
+from schemas.events.monitor import RolloutMeasured, TrainingRequested, WindowMeasured
+from schemas.events.parts import Candidate, Release
+from schemas.topics import PREDICTIONS, SHADOW
+from shared.objects import Objects
+from shared.settings import S3Settings
+from tests.integration.monitor_parts import TRACE, Surroundings, data, label, minute, monitor_process, until
+from tests.unit.monitor_cases import candidate, reference_document
+
+pytestmark = pytest.mark.stack
+EVENTS = 3000
+BATCH = 600
+
+
+async def test_killed_at_any_moment_counts_are_conserved_and_nothing_is_said_twice(
+    stack: Stack, tmp_path: Path
+) -> None:
+    world = Surroundings(stack)
+    await world.declare()
+    await _serve(world)
+    rng, log = random.Random(11), tmp_path / "monitor.log"
+
+    async with monitor_process(log) as kill:
+        for life, start in enumerate(range(0, EVENTS, BATCH), 1):
+            await until(lambda life=life: log.read_bytes().count(b"is ready") >= life)  # type: ignore[misc]
+            _flow(world, range(start, start + BATCH), rng)
+            for _ in range(rng.randrange(4)):
+                world.heard()  # lets it get somewhere
+            if start + BATCH < EVENTS:
+                await kill()
+        await until(lambda: len(_windows(world.heard())) == EVENTS // 200 and _matured(world) >= 0.9 * EVENTS - 200)
+
+    said = world.heard()
+    ids = Counter(each.id for each in said)
+    windows = _windows(said)
+    assert [each.window for each in windows] == list(range(EVENTS // 200))
+    assert all(later.predictions_from == sooner.predictions_to for sooner, later in pairwise(windows))
+    assert sum(each.predictions for each in windows) == EVENTS
+    assert all(each.predictions == 200 for each in windows)
+    last = windows[-1]
+    assert last.joined + last.pending + last.expired + last.sampled_out == EVENTS
+    assert last.expired == 0
+    grown = [each.event.pairs.n for each in said if isinstance(each.event, RolloutMeasured)]
+    assert grown == sorted(grown)
+    assert len(ids) == len(said)
+    assert not [each for each in said if isinstance(each.event, TrainingRequested)]
+    measured = [each for each in said if isinstance(each.event, RolloutMeasured)]
+    assert {each.causation_id for each in measured} == {"rollout-2"}
+    assert {each.correlation_id for each in measured} == {world.model.model + "-2"}
+    assert {(each.traceparent or "").split("-")[1] for each in measured} == {TRACE.split("-")[1]}
+
+
+async def _serve(world: Surroundings) -> None:
+    """Version 1 serves, version 2 scores in the shadow."""
+    artifact = await Objects(S3Settings()).put(json.dumps(reference_document()).encode())
+    releases = [
+        Release(version=version, candidate=_candidate(world, version, reference=artifact)) for version in (1, 2)
+    ]
+    said = {
+        "model": world.model.model,
+        "stream_spec": world.stream,
+        "share": 0,
+        "salt": "",
+        "step": 0,
+        "reason": "tests",
+    }
+    first = RolloutChanged(**said, revision=1, phase="serving", champion=releases[0], challenger=None)
+    then = RolloutChanged(**said, revision=2, phase="shadow", champion=releases[0], challenger=releases[1])
+    world.say(first, event_id="rollout-1")
+    world.say(then, event_id="rollout-2", correlation_id=world.model.model + "-2")
+    for partition in range(world.stream.partitions):
+        place = {"model": world.model.model, "stream": world.stream.stream, "partition": partition, "offset": 0}
+        world.say(RolloutSwitched(**place, revision=2))
+
+
+def _candidate(world: Surroundings, version: int, **changes: object) -> Candidate:
+    return candidate(version, world.stream, world.model, **changes)
+
+
+def _flow(world: Surroundings, indices: range, rng: random.Random) -> None:
+    """Events, their answers by both versions, and the labels of an hour before."""
+    records = [data(i, minute(i), heat=rng.gauss(0, 1), kind=rng.choice("ab")) for i in indices]
+    places: dict[str, tuple[int, int]] = {}
+    world.publish("data", records, places)
+    world.publish("labels", [label(i - 60, minute(i), i % 3 == 0) for i in indices if i >= 60])
+    for record in records:
+        for version, family in ((1, PREDICTIONS), (2, SHADOW)):
+            partition, offset = places[record["id"]]
+            answer = {
+                "id": f"{record['id']}@{world.model.model}:{version}",
+                "event_id": record["id"],
+                "entity": record["entity"],
+                "model": world.model.model,
+                "version": version,
+                "arm": "champion" if version == 1 else "shadow",
+                "revision": 2,
+                "partition": partition,
+                "offset": offset,
+                "score": 0.3 + 0.1 * version,
+                "label": False,
+                "time": record["time"],
+            }
+            world.producer.produce(family.of(world.model.model), msgspec.json.encode(answer), record["entity"])
+    world.producer.flush(30)
+
+
+def _windows(said: list[Envelope]) -> list[WindowMeasured]:
+    return sorted((each.event for each in said if isinstance(each.event, WindowMeasured)), key=lambda each: each.window)
+
+
+def _matured(world: Surroundings) -> int:
+    return max((each.event.pairs.n for each in world.heard() if isinstance(each.event, RolloutMeasured)), default=0)
