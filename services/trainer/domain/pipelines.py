@@ -9,7 +9,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
 from schemas.events.parts import Signature, SignatureFeature
 from services.trainer.domain.search import Configuration
@@ -46,7 +46,10 @@ def _prepare(signature: Signature, present: Sequence[int]) -> ColumnTransformer:
     columns = [(column, signature.features[column]) for column in present]
     numbers = [column for column, feature in columns if feature.type != "category"]
     categories = [(column, feature) for column, feature in columns if feature.type == "category"]
-    scaled = Pipeline([("impute", SimpleImputer(strategy="median")), ("scale", StandardScaler())])
+    # clipped to what training saw: a column that hardly moved then must not explode when it moves
+    scaled = Pipeline(
+        [("impute", SimpleImputer(strategy="median")), ("clip", MinMaxScaler(clip=True)), ("scale", StandardScaler())]
+    )
     parts = [("numbers", scaled, numbers)] if numbers else []
     return ColumnTransformer(parts + [(feature.name, _one_hot(feature), [column]) for column, feature in categories])
 
