@@ -245,6 +245,7 @@ class Stream:
         if now - self._measured_at < _MEASURE_EVERY_SECONDS:
             return
         self._measured_at = now
+        metrics.LAG.clear()  # of partitions that went
         for (topic, partition), place in self._places.items():
             _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
             metrics.LAG.labels(DATA.owner(topic), partition).set(max(0, high - place.position))

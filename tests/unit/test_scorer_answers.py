@@ -1,0 +1,69 @@
+"""Labels and scores by task, and what a partition's fence lets through."""
+
+import numpy as np
+import pytest
+
+from schemas.specs import Costs
+from services.deployer.answers import answers_of, threshold_of
+from services.deployer.places import Place
+from services.deployer.serving import Known, Serving, Version
+from services.deployer.switching import Switch, switches_of
+from shared.runtime import Scores
+from tests.scoring_world import changed, envelope_of, model_spec, release_of, stream_spec
+
+SPEC = model_spec("m", "s")
+
+
+@pytest.mark.parametrize(
+    ("costs", "threshold"),
+    [(None, 0.5), (Costs(false_positive=1, false_negative=4), 0.2), (Costs(false_positive=0, false_negative=0), 0.5)],
+)
+def test_a_label_is_true_from_where_it_costs_less(costs: Costs | None, threshold: float) -> None:
+    spec = SPEC.model_copy(update={"costs": costs})
+    scores = Scores(score=np.array([threshold - 0.01, threshold, threshold + 0.01]), probabilities=None)
+
+    assert threshold_of(spec) == threshold
+    assert answers_of(1, spec, ("false", "true"), scores).labels == [False, True, True]
+
+
+def test_a_multiclass_answer_is_the_likeliest_class_with_all_probabilities_also_of_two() -> None:
+    spec = SPEC.model_copy(update={"task": "multiclass"})
+    scores = Scores(score=np.array([0.3, 0.6]), probabilities=np.array([[0.7, 0.3], [0.4, 0.6]]))
+
+    answers = answers_of(1, spec, ("cold", "hot"), scores)
+
+    assert (answers.labels, answers.scores) == (["cold", "hot"], [0.7, 0.6])
+    assert answers.probabilities[0] == {"cold": 0.7, "hot": 0.3}
+
+
+def test_a_regression_answer_is_the_value_alone() -> None:
+    spec = SPEC.model_copy(update={"task": "regression"})
+
+    answers = answers_of(1, spec, (), Scores(score=np.array([3.5]), probabilities=None))
+
+    assert (answers.scores, answers.labels, answers.probabilities) == ([3.5], [None], [None])
+
+
+def known(revision: int) -> Known:
+    event = changed(revision, release_of(1, SPEC, stream_spec("s")))
+    version = Version(release=event.champion, model=None)  # type: ignore[arg-type]  # nothing is scored here
+    serving = Serving(changed=event, said=envelope_of(event, "said"), champion=version, challenger=None)
+    return Known(models={"m": "s", "other": "t"}, serving={"m": serving})
+
+
+def test_partitions_of_the_models_stream_switch_when_they_are_behind_and_only_then() -> None:
+    places = {
+        ("data.s", 0): Place(position=7, revisions={"m": 2}),
+        ("data.s", 1): Place(position=0),
+        ("data.s", 2): Place(position=5, revisions={"m": 3}),
+        ("data.t", 0): Place(position=9),
+    }
+
+    assert switches_of(known(3), places) == [Switch(("data.s", 0), 7, "m", 3), Switch(("data.s", 1), 0, "m", 3)]
+
+
+def test_a_place_is_committed_with_its_fence_as_metadata() -> None:
+    committed = Place(position=7, revisions={"m": 2}).to_commit(("data.s", 3))
+
+    assert (committed.topic, committed.partition, committed.offset) == ("data.s", 3, 7)
+    assert committed.metadata == '{"m":2}'
