@@ -173,10 +173,10 @@ def _map() -> str:
 
 
 def test_no_topic_is_named_outside_topics_py() -> None:
-    topic = re.compile(
-        rf"""["'](?:{"|".join(family.name for family in DATA_PLANE)}|lifecycle)\.|["']{DEAD_LETTERS}["']"""
-    )
-    sources = [path for folder in ("shared", "services", "schemas", "cli") for path in (ROOT / folder).rglob("*.py")]
+    families = "|".join(family.name for family in DATA_PLANE)
+    topic = re.compile(rf"""["'](?:(?:{families})\.(?:["']|{{)|lifecycle\.|{DEAD_LETTERS}["'])""")
+    sources = [path for folder in ("shared", "services", "schemas") for path in (ROOT / folder).rglob("*.py")]
+    sources += [path for path in (ROOT / "cli").rglob("*.py") if path.name != "main.py"]  # a command has a topic's name
 
     named = [
         f"{path.relative_to(ROOT)}:{number}"
