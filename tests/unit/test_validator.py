@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from services.validator.artifacts import Unusable, check_reference, read_manifes
 from services.validator.domain.gate import judge
 from services.validator.domain.report import report
 from services.validator.domain.words import WORDS
+from services.validator.jobs import latencies_ms
 from shared.jobs import Failure, Job
 from tests.unit.test_gates import evidence_of
 
@@ -182,3 +185,44 @@ def test_an_estimator_that_cannot_classify_is_refused() -> None:
 def test_a_type_that_is_not_listed_is_refused_whatever_the_file_says() -> None:
     with pytest.raises(Unusable, match="Untrusted"):
         skops_predict(skops.io.dumps(Signature(features=())), classify=True)
+
+
+class Timed:
+    """A model whose n-th call takes `seconds(n)`, on a clock of its own."""
+
+    def __init__(self, seconds: Callable[[int], float]) -> None:
+        self.seconds, self.calls, self.now = seconds, 0, 0.0
+
+    def predict(self, inputs: Any) -> Any:
+        self.now += self.seconds(self.calls)
+        self.calls += len(inputs)
+
+    def latencies_ms(self, threshold: float | None) -> Any:
+        return latencies_ms(self.predict, np.zeros((5, 2), dtype=np.float32), threshold, lambda: self.now)
+
+
+def test_a_slow_model_is_seen_as_slow_in_one_round_of_warm_calls() -> None:
+    model = Timed(lambda call: 9.0 if call < 50 else 0.006)
+
+    times = model.latencies_ms(threshold=5)
+
+    assert model.calls == 1050
+    assert times == pytest.approx(np.full(1000, 6.0))
+
+
+def test_a_busy_machine_gets_more_rounds_until_one_passes() -> None:
+    model = Timed(lambda call: 0.02 if call < 3050 and call % 20 == 0 else 0.0001)
+
+    times = model.latencies_ms(threshold=5)
+
+    assert model.calls == 4050
+    assert np.quantile(times, 0.99) == pytest.approx(0.1)
+
+
+def test_a_model_that_is_often_slow_is_given_up_after_five_seconds_with_its_best_round() -> None:
+    model = Timed(lambda call: 0.02 if call % 20 == 0 else 0.0001)
+
+    times = model.latencies_ms(threshold=5)
+
+    assert 4050 < model.calls < 9050
+    assert np.quantile(times, 0.99) == pytest.approx(20)

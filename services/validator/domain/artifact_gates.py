@@ -122,7 +122,7 @@ def differences(ours: Floats, theirs: Floats) -> Floats:
 
 
 class Latency(Check):
-    """The 99th percentile of one-row calls of ONNX Runtime on one thread, warmed up; the machine's noise is in it."""
+    """The 99th percentile of 1000 one-row calls of ONNX Runtime on one thread, warmed up, of the best round."""
 
     name = "latency_p99_ms"
 
