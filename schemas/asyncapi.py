@@ -64,6 +64,7 @@ def document() -> Json:
         operations |= {f"{reader}.receives.{name}": _operation("receive", name) for reader in topic.readers}
     channels["deadLetters"] = {
         "address": DEAD_LETTERS,
+        "messages": {},
         "description": "Records that could not be handled, bytes untouched.",
     }
     operations |= {f"{service}.sends.deadLetters": _operation("send", "deadLetters") for service in SERVICES}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from faststream.specification.asyncapi.v3_0_0.schema import ApplicationSchema
 
 from schemas import asyncapi, envelope
 from schemas.compatibility import breaks
@@ -149,6 +150,10 @@ def test_every_event_has_one_topic_and_every_lifecycle_topic_one_writer() -> Non
 
 def test_the_asyncapi_document_is_the_one_the_code_generates() -> None:
     assert asyncapi.DOCUMENT.read_text() == asyncapi.rendered()
+
+
+def test_the_asyncapi_document_is_one_by_the_standard() -> None:
+    ApplicationSchema.model_validate(asyncapi.document())
 
 
 def test_the_topic_table_in_the_map_agrees_with_the_code() -> None:
