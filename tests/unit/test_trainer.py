@@ -222,3 +222,19 @@ def test_a_reference_counts_features_as_they_are_decoded_and_scores_of_the_test_
     assert set(reference["features"]["x"]["edges"]) <= set(dataset.matrix[:, 0].tolist())
     assert sum(reference["score"]["counts"]) == 135
     assert sum(reference["label"]["counts"].values()) == reference["rows"] == 900
+
+
+def test_onnx_agrees_on_values_that_are_float32_neighbours() -> None:
+    """The middle between two neighbours is no float32: rounded to the nearest, it may become the upper one."""
+    low = np.float32(1018.9)
+    values = np.tile(np.array([np.nextafter(low, np.float32(0)), low], dtype=np.float32), 300)
+    inputs = np.column_stack([values, np.zeros((600, 3), dtype=np.float32)])
+    rows = learning.Rows(inputs=inputs, labels=(values == low).astype(np.intp))
+    parts = Parts(train=rows, calibrate=rows, test=rows, until=(START, START, START))
+
+    pipeline = shipped(trial_of("hist_gradient_boosting", "binary", parts), parts, signature_for("binary"))
+    answers = Model(graph_of(pipeline, signature_for("binary")), signature_for("binary")).score(inputs).probabilities
+
+    assert answers is not None
+    assert np.abs(answers - pipeline.predict_proba(inputs)).max() < 1e-6
+    assert (answers.argmax(axis=1) == rows.labels).all()

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # s
 from schemas.events.parts import Signature
 from schemas.specs import ModelSpec, StreamSpec
 from services.trainer.domain.calibration import calibrated
-from services.trainer.domain.pipelines import pipeline_of
+from services.trainer.domain.pipelines import MODEL, floor_thresholds, pipeline_of
 from services.trainer.domain.search import TASKS_OF, Configuration
 from shared.dataset import Dataset, time_split
 from shared.matrix import Inputs, Projection
@@ -137,6 +137,7 @@ def shipped(trial: Trial, parts: Parts, signature: Signature) -> Pipeline:
     labels = np.concatenate([parts.train.labels, parts.calibrate.labels])
     with _one_thread():
         refitted = clone(trial.fitted).fit(inputs, labels)
+        floor_thresholds(refitted[MODEL])
         if not signature.classes:
             return refitted
         return calibrated(trial.fitted, refitted, parts.calibrate.inputs, parts.calibrate.labels)

@@ -37,6 +37,18 @@ def pipeline_of(configuration: Configuration, signature: Signature, present: Seq
     return Pipeline([("prepare", _prepare(signature, present)), (MODEL, linear)])
 
 
+def floor_thresholds(model: Any) -> None:
+    """Round the thresholds of a fitted tree ensemble down to float32, in place; other models stay as they are.
+
+    On float32 inputs every answer stays the same, as x ≤ t means x ≤ the largest float32 up to t. ONNX holds float32:
+    rounded to the nearest, a threshold between two neighbours may become the upper one, and its rows change sides.
+    """
+    for tree in (tree for stage in getattr(model, "_predictors", ()) for tree in stage):
+        exact = tree.nodes["num_threshold"]
+        nearest = exact.astype(np.float32)
+        tree.nodes["num_threshold"] = np.where(nearest > exact, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+
+
 def _chosen(present: Sequence[int]) -> ColumnTransformer:
     return ColumnTransformer([("present", "passthrough", list(present))])
 
