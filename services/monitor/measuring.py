@@ -147,7 +147,7 @@ class Measuring:
             return []
         event = evidence.tell(spec.task, rollout, self.name, self.model.clock)
         numbers = rollout.revision, event.pairs.n, event.pairs_of_revision.n, event.paired_scores
-        return [Word(event=event, id=event_id("rollout.measured", self.name, *numbers), after=rollout.said)]
+        return [Word(event=event, id=event_id(event.event, self.name, *numbers), after=rollout.said)]
 
     def _window(self, closed: Closed) -> list[Word]:
         version, window = closed.version, closed.window
@@ -196,7 +196,7 @@ class Measuring:
             expired=counts.expired,
             sampled_out=counts.sampled_out,
         )
-        return Word(event=event, id=event_id("window.measured", self.name, closed.version, window.number))
+        return Word(event=event, id=event_id(event.event, self.name, closed.version, window.number))
 
     def _quarantine(self, window: Window, version: int, found: Sequence[Finding]) -> Word:
         span = Span(start=moment(window.time_min), end=moment(window.time_max + 1))
@@ -206,7 +206,7 @@ class Measuring:
             features=tuple(each.subject for each in found),
             explanation="; ".join(each.explanation for each in found),
         )
-        return Word(event=event, id=event_id("data.quarantined", self.name, version, window.number))
+        return Word(event=event, id=event_id(event.event, self.name, version, window.number))
 
     def _decay(self, version: int) -> list[Word]:
         state, spec = self.model.versions[version], self.facts.spec
@@ -253,12 +253,12 @@ class Measuring:
                 "window": number,
             }
         )
-        return Word(event=event, id=event_id("alert.raised", alert.id), correlation_id=alert.id)
+        return Word(event=event, id=event_id(event.event, alert.id), correlation_id=alert.id)
 
     def _resolved(self, alert: Alert, why: str) -> Word:
         event = AlertResolved(model=self.name, alert=alert.id, explanation=why, resolved_at=self._now())
-        after = Said(event_id=event_id("alert.raised", alert.id), correlation_id=alert.id)
-        return Word(event=event, id=event_id("alert.resolved", alert.id), after=after)
+        after = Said(event_id=event_id(AlertRaised.event, alert.id), correlation_id=alert.id)
+        return Word(event=event, id=event_id(event.event, alert.id), after=after)
 
     def open_alerts(self) -> dict[str, list[str]]:
         """Explanations of unresolved alerts about versions that serve, by kind."""

@@ -237,7 +237,7 @@ def _request(run: Run, model: ModelFacts, spec: StreamSpec, tables: Sequence[Tab
             ),
             quarantined=await store.quarantined(spec.stream, run.cut_time - model.spec.training.window),
         )
-        name = event_id("training.requested", run.run_id)
+        name = event_id(requested.event, run.run_id)
         await Word(event=requested, id=name, correlation_id=run.run_id, after=tables[-1].said).say(work)
 
     return change

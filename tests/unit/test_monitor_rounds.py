@@ -211,6 +211,10 @@ def test_a_large_shift_is_alarmed_in_its_first_window_and_resolved_when_it_is_go
     resolved = [events(words, AlertResolved) for words in said]
     assert [len(each) for each in resolved] == [0, 0, 0, 0, 0, 0, 1, 0]
     assert resolved[6][0].alert == raised[3][0].alert
+    beginning = next(word.id for word in said[3] if isinstance(word.event, AlertRaised))
+    after = next(word.after for word in said[6] if isinstance(word.event, AlertResolved))
+    assert after is not None
+    assert after.event_id == beginning
 
 
 def test_a_small_shift_is_alarmed_when_it_persists() -> None:
