@@ -1,7 +1,10 @@
 """What the monitor shows of itself; every name stands in ops/telemetry.yaml first."""
 
+from collections.abc import Mapping
+
 from prometheus_client import Counter, Gauge, Histogram
 
+from services.monitor.domain.facts import ModelFacts
 from services.monitor.domain.state import StreamState
 from services.monitor.words import Word
 
@@ -15,6 +18,9 @@ CLOCK = Gauge("modelbus_monitor_clock_seconds", "Event time the monitor has come
 IMPLAUSIBLE = Gauge("modelbus_monitor_implausible", "Records too far ahead of time to be believed.", ["stream"])
 LAG = Gauge(
     "modelbus_monitor_lag_records", "Records of a topic that the last round saw and did not take in.", ["topic"]
+)
+WANTED = Gauge(
+    "modelbus_monitor_wanted_runs", "Training requests that wait until the tables hold their cut.", ["model"]
 )
 WORDS = Counter("modelbus_monitor_said_total", "Events said about the data plane.", ["event"])
 ROUND = Histogram("modelbus_monitor_round_seconds", "One round of a stream: read, take in, decide.", ["stream"])
@@ -34,6 +40,11 @@ def show(stream: str, state: StreamState) -> None:
         LABELS.labels(name, "repeated").set(counts.labels_repeated)
         LABELS.labels(name, "conflicting").set(counts.labels_conflicting)
         LABELS.labels(name, "orphaned").set(counts.labels_orphaned)
+
+
+def wanted(models: Mapping[str, ModelFacts]) -> None:
+    for name, model in models.items():
+        WANTED.labels(name).set(model.run is not None and model.run.state == "wanted")
 
 
 def said(words: list[Word]) -> None:

@@ -101,6 +101,7 @@ class StreamWatch:
     async def round(self, spec: StreamSpec) -> None:
         started = time.monotonic()
         facts = self.facts = await self._refresh(spec)
+        metrics.wanted(facts.models)
         self._declare(spec)
         await self._load_references(facts)
         said = await asyncio.to_thread(self._take, facts)
