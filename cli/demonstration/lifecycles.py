@@ -117,8 +117,13 @@ class Lifecycles:
         return list(dict.fromkeys(versions))
 
     def _rollout(self, model: str, version: int) -> Json:
-        steps = [_step(said, event) for said, event in self.changes(model) if version in _arms(event)]
         ended = [event for _, event in self.of(RolloutEnded) if (event.model, event.version) == (model, version)]
+        ends = {event.revision for event in ended}
+        steps = [
+            _step(said, event)
+            for said, event in self.changes(model)
+            if (event.challenger and event.challenger.version == version) or event.revision in ends
+        ]
         measured = [
             event for _, event in self.of(RolloutMeasured) if (event.model, event.challenger) == (model, version)
         ]
@@ -226,10 +231,6 @@ def _go_on(run: Run, event: Event) -> None:
 
 def _gates(gates: Iterable[Gate]) -> list[Json]:
     return [gate.model_dump(mode="json") for gate in gates]
-
-
-def _arms(event: RolloutChanged) -> set[int]:
-    return {event.champion.version} | ({event.challenger.version} if event.challenger else set())
 
 
 def _step(said: Said, event: RolloutChanged) -> Json:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from schemas import envelope
@@ -16,6 +17,13 @@ _BATCH = 5000
 _POLL_SECONDS = 0.1
 _METADATA_SECONDS = 30.0
 LIFECYCLE_TOPICS = tuple(topic.name for topic in LIFECYCLE)
+
+
+class _Timed(msgspec.Struct):
+    time: datetime
+
+
+_DECODE_TIMED = msgspec.json.Decoder(_Timed).decode
 
 
 class Raw(NamedTuple):
@@ -49,6 +57,24 @@ def said(raw: Raw) -> Said | None:
     """The event of a record of a lifecycle topic; None for a name not known here."""
     read = envelope.read(raw.headers, raw.value)
     return None if read is None else Said(read, datetime.fromtimestamp(raw.timestamp_ms / 1000, UTC))
+
+
+def last_published(kafka: KafkaSettings, stream: str) -> datetime | None:
+    """The latest time of the last records of a stream's data and labels; None when there are none."""
+    consumer, where = open_at_beginning(kafka, [DATA.of(stream), LABELS.of(stream)])
+    try:
+        ends = {
+            each: consumer.get_watermark_offsets(TopicPartition(*each), timeout=_METADATA_SECONDS) for each in where
+        }
+        last = [TopicPartition(*each, high - 1) for each, (low, high) in ends.items() if high > low]
+        consumer.assign(last)
+        unread = {(each.topic, each.partition) for each in last}
+        times = []
+        while unread:
+            times += [_DECODE_TIMED(raw.value).time for raw in take(consumer, unread)]
+        return max(times, default=None)
+    finally:
+        consumer.close()
 
 
 def topics_of(stream: str, models: Iterable[str]) -> list[str]:

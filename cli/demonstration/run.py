@@ -5,6 +5,7 @@ import json
 import os
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 from confluent_kafka import KafkaException
 from rich.console import Console
@@ -19,7 +20,7 @@ from cli.demonstration.kills import Killer
 from cli.demonstration.lags import Lags, Monitor
 from cli.demonstration.picture import Picture
 from cli.demonstration.plan import Declared, Plan
-from cli.demonstration.reading import Said, topics_of
+from cli.demonstration.reading import Said, last_published, topics_of
 from cli.demonstration.settle import NotSettled, Settling
 from cli.demonstration.traces import zipkin_at
 from cli.demonstration.view import View
@@ -29,7 +30,7 @@ from compose.embedded.up import running
 from shared.settings import KafkaSettings
 
 _TICK_SECONDS = 0.1
-_LAGS_EVERY_SECONDS = 0.5
+_LAGS_EVERY_SECONDS = 0.25
 _SETTLED_WITHIN_SECONDS = 240.0
 
 
@@ -140,6 +141,8 @@ async def demonstrate(plan: Plan, declared: Declared, console: Console) -> int:
     async with running(plan.folder, plan.scorers) as stack:
         os.environ.update(stack.environment)  # for the settings that clients of this process read
         await asyncio.to_thread(_apply, plan, declared)
+        if plan.keep and (last := await asyncio.to_thread(last_published, KafkaSettings(), declared.stream.stream)):
+            plan = replace(plan, start=max(plan.start, last))  # what was published at that very time comes again
         start_up_seconds = time.monotonic() - began
         console.print(f"ready and declared in {start_up_seconds:.1f} s; logs in {stack.folder}/logs")
         demonstration = Demonstration(plan=plan, declared=declared, stack=stack, console=console)
