@@ -89,7 +89,7 @@ def release_of(version: int, spec: ModelSpec, stream: StreamSpec, onnx: Artifact
             spec=spec,
             stream_spec=stream,
             cut=Cut(time=EPOCH, data_version=0, labels_version=0, data_offsets={}, labels_offsets={}),
-            signature=signature_of(stream, FEATURES, ("false", "true")),
+            signature=signature_of(stream, spec.features, ("false", "true")),
             onnx=onnx,
             skops=NOTHING,
             manifest=NOTHING,
