@@ -5,7 +5,6 @@ gets another by schedule, through shadow and canary, and becomes champion by mat
 from the topics by a reader that knows nothing of the services' state.
 """
 
-
 import pytest
 
 from tests.quick_demo import Json, run_demo
