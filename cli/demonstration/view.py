@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
@@ -16,7 +17,8 @@ from cli.demonstration.feeder import Feeder
 from cli.demonstration.picture import ModelPicture, Picture, rollout_line
 from schemas.events.monitor import WindowMeasured
 
-_NEWS = 12
+_LEAST_NEWS = 3
+_ARMS = 3  # versions and arms that are shown of a model, the newest
 _REFRESHES_A_SECOND = 4
 _LINE_EVERY_SECONDS = 5.0
 
@@ -35,11 +37,11 @@ class View:
     @contextmanager
     def open(self) -> Iterator["View"]:
         """Live in a terminal; elsewhere lines are printed as things happen."""
+        self._console.print(self._where)
         if not self._console.is_terminal:
-            self._console.print(self._where)
             yield self
             return
-        with Live(console=self._console, refresh_per_second=_REFRESHES_A_SECOND, screen=False) as self._live:
+        with Live(console=self._console, refresh_per_second=_REFRESHES_A_SECOND) as self._live:
             yield self
 
     def refresh(self) -> None:
@@ -68,15 +70,17 @@ class View:
 
     def _panel(self) -> RenderableType:
         tables = ", ".join(f"{name}@{event.version}" for name, event in sorted(self._picture.tables.items()))
-        facts = Text(f"tables: {tables or '–'}\ndead letters: {self._picture.dead_letters:,}")
-        news = Text("\n".join(self._picture.news[-_NEWS:]), overflow="ellipsis", no_wrap=True)
-        return Panel(
-            Group(Text(self._progress(), style="bold"), self._models(), facts, Panel(news, title="news"), self._where),
-            title="modelbus demo: the departures from New York City, 2013",
-        )
+        facts = Text(f"tables: {tables or '–'}; dead letters: {self._picture.dead_letters:,}", style="dim")
+        above: list[RenderableType] = [Text(self._progress(), style="bold"), self._models(), facts]
+        room = self._console.height - len(self._console.render_lines(Group(*above))) - 3  # the border, a last line
+        news = self._picture.news[-max(_LEAST_NEWS, room) :]
+        lines = (Text(line, overflow="ellipsis", no_wrap=True) for line in news)
+        return Panel(Group(*above, *lines), title="modelbus demo: the departures from New York City, 2013")
 
     def _models(self) -> Table:
-        table = Table("", *self._picture.models, expand=True, show_lines=True)
+        table = Table("", *self._picture.models, expand=True, box=SIMPLE_HEAD)
+        for column in table.columns[1:]:
+            column.ratio = 1
         models = list(self._picture.models.values())
         for name, cell in _ROWS.items():
             table.add_row(name, *(escape(cell(model)) for model in models))
@@ -97,14 +101,15 @@ class _Rate:
 
 
 def _predictions(model: ModelPicture) -> str:
-    return "\n".join(f"v{version} {arm}: {n:,}" for (version, arm), n in sorted(model.predictions.items())) or "–"
+    newest = sorted(model.predictions.items())[-_ARMS:]
+    return ", ".join(f"v{version} {arm} {n:,}" for (version, arm), n in newest) or "–"
 
 
 def _rollout(model: ModelPicture) -> str:
     if model.rollout is None:
         return "no champion yet"
     evidence = model.evidence
-    pairs = f"\n{evidence.paired_scores:,} scored pairs, {evidence.pairs.n:,} matured" if evidence else ""
+    pairs = f": {evidence.paired_scores:,} scored pairs, {evidence.pairs.n:,} matured" if evidence else ""
     return rollout_line(model.rollout) + pairs
 
 
@@ -130,7 +135,7 @@ def drift_line(window: WindowMeasured) -> str:
 
 
 def _alerts(model: ModelPicture) -> str:
-    return "\n".join(f"{alert.kind}: {alert.explanation}" for alert in model.alerts.values()) or "–"
+    return "; ".join(f"{alert.kind} of {', '.join(alert.features[:4])}" for alert in model.alerts.values()) or "–"
 
 
 _ROWS = {
