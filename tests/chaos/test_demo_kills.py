@@ -7,6 +7,8 @@ import pytest
 
 from tests.quick_demo import Json, run_demo
 
+pytestmark = pytest.mark.timeout(600)  # minutes on a busy machine
+
 KILL_EVERY_SECONDS = 5
 
 

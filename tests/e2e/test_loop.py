@@ -9,6 +9,8 @@ import pytest
 
 from tests.quick_demo import Json, run_demo
 
+pytestmark = pytest.mark.timeout(600)  # minutes on a busy machine
+
 EVERYBODY = {"deployer", "ingestor", "monitor", "registry", "scorer", "trainer", "validator"}
 
 
