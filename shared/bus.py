@@ -39,6 +39,7 @@ ATTEMPTS = 8
 TOO_EARLY_ATTEMPTS = 60
 _FIRST_BACK_OFF_SECONDS = 0.1
 _LONGEST_BACK_OFF_SECONDS = 2.0
+_SESSION_MILLISECONDS = 6_000  # the least that brokers allow by default: so long a killed member's partitions wait
 log = logging.getLogger(__name__)
 
 
@@ -71,7 +72,11 @@ class Bus:
             self._subscribe(topic, table)
 
     async def start(self) -> None:
-        await self._broker.start()
+        """Join all groups at the same time: each waits until the broker has given up a member that was killed."""
+        await self._broker.connect()
+        async with asyncio.TaskGroup() as joining:
+            for subscriber in self._broker.subscribers:
+                joining.create_task(subscriber.start())
 
     async def stop(self) -> None:
         await self._broker.stop()
@@ -87,6 +92,8 @@ class Bus:
             parser=_parse,
             decoder=_decode,
             fetch_max_wait_ms=200,
+            session_timeout_ms=_SESSION_MILLISECONDS,
+            heartbeat_interval_ms=_SESSION_MILLISECONDS // 3,
         )
 
         async def handle(said: Envelope | None) -> None:
