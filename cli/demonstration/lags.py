@@ -42,9 +42,10 @@ class Lags:
         """Consumers that event time must wait for, and by how many records."""
         ends = self._ends(self._topics["ingestor"])
         behind = {name: self._behind(GROUPS[name], ends, topics) for name, topics in self._topics.items()}
-        if monitor is not None and monitor.behind is not None:
-            behind["monitor"] = monitor.behind
-        return {name: records for name, records in behind.items() if records > MAX_BEHIND[name]}
+        if monitor is not None:
+            behind["monitor"] = monitor.behind or 0
+        found = {name: records for name, records in behind.items() if records > MAX_BEHIND[name]}
+        return found if monitor is not None else found | {"monitor": 0}  # it is away, and cannot say how far
 
     def input_ends(self) -> Ends:
         """Next offsets of data and labels."""
