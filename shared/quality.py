@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 Task = Literal["binary", "multiclass", "regression"]
 Floats = NDArray[np.float64]
@@ -77,7 +76,8 @@ def roc_auc(truth: Any, score: Any) -> float | None:
     negatives = len(positive) - positives
     if not positives or not negatives:
         return None
-    ranks = rankdata(np.asarray(score, dtype=np.float64))
+    _, places, counts = np.unique(np.asarray(score, dtype=np.float64), return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum() - (counts - 1) / 2)[places]  # from 1; ties share their mean
     return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 

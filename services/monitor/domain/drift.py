@@ -18,7 +18,7 @@ from math import sqrt
 from typing import Literal
 
 import numpy as np
-from scipy.stats import chi2, kstwobign
+from scipy.special import chdtri, kolmogi
 
 from schemas.events.monitor import FeatureDrift
 from services.monitor.domain.bins import Bins, Column, Counts
@@ -102,9 +102,9 @@ def _distance(
     """Distance, and the one that chance alone passes with `probability`."""
     spread = 1 / int(window.sum()) + 1 / int(reference.sum())
     if column.edges is not None:
-        return ks_distance(window, reference), float(kstwobign.isf(probability)) * sqrt(spread), "ks"
+        return ks_distance(window, reference), float(kolmogi(probability)) * sqrt(spread), "ks"
     value, compared = psi(window, reference)
-    return value, float(chi2.isf(probability, max(1, compared - 1))) * spread, "psi"
+    return value, float(chdtri(max(1, compared - 1), probability)) * spread, "psi"
 
 
 def remember(history: History, drift: Sequence[FeatureDrift]) -> None:

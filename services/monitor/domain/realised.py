@@ -11,7 +11,7 @@ from math import sqrt
 import numpy as np
 from msgspec import Struct, field
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from schemas.events.monitor import Quality
 from services.monitor.domain.alerts import Finding
@@ -70,7 +70,7 @@ class Realised(Struct, kw_only=True):
         gap = baseline.value - value if higher else value - baseline.value
         tolerance = _TOLERANCE if higher else _TOLERANCE * abs(baseline.value)
         noise = sqrt(self._noise(task, value) ** 2 + self._noise(task, baseline.value, baseline.rows) ** 2)
-        slack = float(norm.isf(probability)) * noise
+        slack = -float(ndtri(probability)) * noise
         if gap <= tolerance + slack:
             return None
         return Finding(
