@@ -56,6 +56,7 @@ class Bus:
         handlers: Handlers,
     ) -> None:
         self._service = service
+        self._replica = kafka.replica
         self._pool = pool
         self._producer = producer
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -86,6 +87,7 @@ class Bus:
         subscriber = self._broker.subscriber(
             topic.name,
             group_id=f"modelbus.{self._service}.{topic.writer}",
+            group_instance_id=self._replica,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
             ack_policy=AckPolicy.MANUAL,

@@ -18,6 +18,8 @@ class KafkaSettings(BaseSettings):
     sasl_password: SecretStr | None = None
     ssl_ca_file: str | None = None
     replication_factor: int = Field(default=1, ge=1)
+    # names this replica among those of its service: one that restarts takes its partitions back at once (KIP-345)
+    replica: str | None = None
 
     def librdkafka(self) -> dict[str, Any]:
         """The same as properties of confluent-kafka."""

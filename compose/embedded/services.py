@@ -13,6 +13,7 @@ from compose.embedded.supervisor import Process
 CHECKOUT = Path(__file__).parents[2]
 # one core each: they scale by processes, and their libraries would start a thread for every core
 FRUGAL = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}
+ONE_OF_EACH = {"MODELBUS_KAFKA_REPLICA": "embedded"}
 
 
 def processes(environment: Mapping[str, str], scorers: int = 1) -> list[Process]:
@@ -36,7 +37,7 @@ def _process(name: str, module: tuple[str, ...], port: int, environment: Mapping
     return Process(
         name=name,
         argv=(sys.executable, "-m", *module),
-        environment=FRUGAL | dict(os.environ) | dict(environment),
+        environment=FRUGAL | ONE_OF_EACH | dict(os.environ) | dict(environment),
         folder=CHECKOUT,
         ready=lambda: http_answers(port, "/readyz"),
         grace_seconds=15,
