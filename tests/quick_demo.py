@@ -25,7 +25,7 @@ QUICKER = {
 
 
 def quick_specs(folder: Path) -> Path:
-    """The demo's declarations, so quickened that three weeks show a second version of flight-risk."""
+    """The demo's declarations, so quickened that two weeks show a second version of flight-risk."""
     text = SPECS.read_text()
     for pattern, quicker in QUICKER.items():
         text, replaced = re.subn(pattern, quicker, text)
