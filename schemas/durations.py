@@ -7,6 +7,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+_LONGEST = timedelta(days=36_500)  # event time less a duration must still be a time
+_EXPECTED = f"expected a duration from 0 to {_LONGEST.days}d"
 _WRITTEN = re.compile(r"(\d+(?:\.\d+)?)\s*([dhms])")
 
 
@@ -19,12 +21,15 @@ def _duration(value: object) -> object:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         raise ValueError("expected a duration with its unit, such as 60d, 8h, 90m or 30s")
     match = _WRITTEN.fullmatch(value.strip()) if isinstance(value, str) else None
-    return timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else value
+    try:
+        return timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else value
+    except OverflowError:
+        raise ValueError(_EXPECTED) from None
 
 
-def _not_negative(value: timedelta) -> timedelta:
-    if value < timedelta(0):
-        raise ValueError("expected a duration of zero or more")
+def _bounded(value: timedelta) -> timedelta:
+    if not timedelta(0) <= value <= _LONGEST:
+        raise ValueError(_EXPECTED)
     return value
 
 
@@ -39,5 +44,5 @@ def _share(value: object) -> object:
     return value
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_not_negative)]
+Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_bounded)]
 Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]

@@ -9,6 +9,7 @@ from schemas.durations import Duration, Share
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 FeatureName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
+MAX_CATEGORY_BYTES = 150_000
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -88,6 +89,19 @@ class StreamSpec(Part):
     label: Label
     lateness: Duration = timedelta(hours=1)
     guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
+
+    @model_validator(mode="after")
+    def _fits_an_event(self) -> Self:
+        """An event that names two versions carries the categories five times, and must fit a Kafka record."""
+        written = sum(
+            len(value.encode()) + 3
+            for feature in self.features.values()
+            if isinstance(feature, CategoryFeature)
+            for value in feature.values
+        )
+        if written > MAX_CATEGORY_BYTES:
+            raise ValueError(f"expected at most {MAX_CATEGORY_BYTES} bytes of category values in all, got {written}")
+        return self
 
 
 class Training(Part):

@@ -30,6 +30,7 @@ from shared.dead_letters import DeadLetter, Origin, Reason
 from shared.errors import DeadLetterFailed, Fatal, TooEarly
 from shared.kafka import login
 from shared.outbox import Work, first_hearing, unit_of_work
+from shared.postgres import AWAY
 from shared.settings import KafkaSettings
 
 Handler = Callable[[Any, Work], Awaitable[None]]
@@ -110,12 +111,13 @@ class Bus:
                 await handler(said.event, work)
 
     async def deliver(self, record: ConsumerRecord, attempt: Callable[[], Awaitable[Any]]) -> None:
-        """Try until it is handled or parked.
+        """Try until it is handled or parked; while Postgres is away, wait for it and count nothing.
 
         Raises:
             Fatal: it can be neither, or must not be.
         """
-        for number in range(1, TOO_EARLY_ATTEMPTS + 1):
+        number = 1
+        while True:
             try:
                 await attempt()
                 metrics.EVENTS_HANDLED.labels(self._service, record.topic).inc()
@@ -127,12 +129,17 @@ class Bus:
                 return
             except Fatal:
                 raise
+            except AWAY as error:
+                log.warning("%s@%s waits for Postgres: %r", record.topic, record.offset, error)
+                await asyncio.sleep(_LONGEST_BACK_OFF_SECONDS)
+                continue
             except Exception as error:
                 if number >= (TOO_EARLY_ATTEMPTS if isinstance(error, TooEarly) else ATTEMPTS):
                     await self._park(record, "exhausted", error, number)
                     return
                 log.warning("%s@%s: attempt %s: %r", record.topic, record.offset, number, error, exc_info=number == 1)
             await asyncio.sleep(min(_FIRST_BACK_OFF_SECONDS * 2 ** (number - 1), _LONGEST_BACK_OFF_SECONDS))
+            number += 1
 
     async def _park(self, record: ConsumerRecord, reason: Reason, error: Exception, attempts: int) -> None:
         origin = Origin(

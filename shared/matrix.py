@@ -43,11 +43,15 @@ def matrix_of(spec: StreamSpec, table: pa.Table) -> Matrix:
 
 
 class Projection:
-    """Takes a version's columns out of a stream's matrix, translating categories where the declared values moved."""
+    """Takes a version's columns out of a stream's matrix, translating categories where the declared values moved.
+
+    A feature that the stream has given up since is missing to the versions that knew it.
+    """
 
     def __init__(self, signature: Signature, spec: StreamSpec) -> None:
-        names = list(spec.features)
-        self._indices = [names.index(feature.name) for feature in signature.features]
+        indices = {name: index for index, name in enumerate(spec.features)}
+        self._indices = [indices.get(feature.name, 0) for feature in signature.features]
+        self._gone = [column for column, feature in enumerate(signature.features) if feature.name not in indices]
         self._lookups = {
             column: _lookup(feature, spec) for column, feature in enumerate(signature.features) if _moved(feature, spec)
         }
@@ -55,6 +59,7 @@ class Projection:
     def __call__(self, matrix: Matrix) -> Inputs:
         """Stream matrix (n, features of the stream) → inputs (n, features of the version), float32."""
         inputs = matrix[:, self._indices].astype(np.float32)
+        inputs[:, self._gone] = np.nan
         for column, lookup in self._lookups.items():
             codes = inputs[:, column]
             inputs[:, column] = lookup[np.where(np.isnan(codes), len(lookup) - 1, codes).astype(np.intp)]
@@ -62,7 +67,7 @@ class Projection:
 
 
 def _moved(feature: SignatureFeature, spec: StreamSpec) -> bool:
-    declared = spec.features[feature.name]
+    declared = spec.features.get(feature.name)
     return isinstance(declared, CategoryFeature) and declared.values != feature.values
 
 

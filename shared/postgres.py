@@ -14,6 +14,12 @@ from shared import queries
 from shared.settings import PostgresSettings
 
 Connection: TypeAlias = Any  # asyncpg ships no types; a connection or its pool proxy
+AWAY = (  # Postgres is not there, or is going or coming: whoever needs it waits
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.exceptions.OperatorInterventionError,
+)
 QUERIES = queries.load(Path(__file__).parent / "queries.sql")
 SHARED_MIGRATIONS = Path(__file__).parent / "migrations"
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from schemas.specs import BoolFeature, CategoryFeature, Feature, FloatFeature, StreamSpec
 
 MAX_EVENT_BYTES = 256 * 1024
+MAX_NUMBER = float(np.finfo(np.float32).max)  # models read float32: what is larger would be infinite to them
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # a thousand brackets are no JSON of ours
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Time = Annotated[datetime, Meta(tz=True)]
 Matrix = NDArray[np.float64]
@@ -111,7 +113,7 @@ class StreamDecoder:
                 positions.append(position)
             except msgspec.ValidationError as error:
                 refused.append(RefusedRecord(position=position, reason="rejected", error=str(error)))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except UNREADABLE as error:
                 refused.append(RefusedRecord(position=position, reason="poison", error=str(error)))
         return self._checked(Batch(records=records, positions=positions, matrix=self._matrix(records), refused=refused))
 
@@ -157,7 +159,7 @@ def _odd(feature: Feature, name: str, batch: Batch, index: int) -> Iterable[int]
     if isinstance(feature, FloatFeature):
         low = -np.inf if feature.min is None else feature.min
         high = np.inf if feature.max is None else feature.max
-        rows: NDArray[np.intp] = np.flatnonzero((column < low) | (column > high) | np.isinf(column))
+        rows: NDArray[np.intp] = np.flatnonzero((column < low) | (column > high) | (np.abs(column) > MAX_NUMBER))
         return [int(row) for row in rows]
     if isinstance(feature, CategoryFeature):
         missing = np.flatnonzero(np.isnan(column))
@@ -169,9 +171,11 @@ def _finding(feature: Feature, name: str, batch: Batch, row: int) -> tuple[str, 
     """Flag, error message, and whether the record is refused."""
     value = getattr(batch.records[row].features, name)
     if isinstance(feature, FloatFeature):
+        if abs(value) > MAX_NUMBER:
+            return "", f"features.{name}: expected a number that float32 can hold, got {value}", True
         expected = f"between {feature.min} and {feature.max}"
-        refuse = feature.on_range == "reject" or bool(np.isinf(value))
-        return f"out_of_range:{name}", f"features.{name}: expected a number {expected}, got {value}", refuse
+        error = f"features.{name}: expected a number {expected}, got {value}"
+        return f"out_of_range:{name}", error, feature.on_range == "reject"
     if isinstance(feature, CategoryFeature):
         error = f"features.{name}: expected one of {len(feature.values)} declared values, got {value!r}"
         return f"unseen:{name}", error, feature.unseen == "reject"
@@ -206,18 +210,21 @@ class LabelDecoder:
 
     Raises (from `decode`):
         msgspec.ValidationError: readable, but breaks the contract.
-        msgspec.DecodeError: unreadable.
+        UNREADABLE: it is not even that.
     """
 
     def __init__(self, spec: StreamSpec) -> None:
         label = spec.label
-        kind: Any = {"bool": bool, "float": float, "category": Literal[label.values or ("",)]}[label.type]
+        number = Annotated[float, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
+        kind: Any = {"bool": bool, "float": number, "category": Literal[label.values or ("",)]}[label.type]
         record = msgspec.defstruct("Label", [("label", kind)], bases=(LabelRecord,), gc=False, kw_only=True)
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(record)
 
     def decode(self, value: bytes | None) -> LabelRecord:
         if value is None:
             raise msgspec.DecodeError("expected a JSON object, got no value")
+        if len(value) > MAX_EVENT_BYTES:
+            raise msgspec.ValidationError(f"expected at most {MAX_EVENT_BYTES} bytes, got {len(value)}")
         record: LabelRecord = self._decoder.decode(value)
         _check_year(record.time)
         return record

@@ -193,6 +193,31 @@ async def test_what_always_fails_and_what_cannot_be_read_is_parked_untouched_and
     assert b"ZeroDivisionError" in headers[1]["dlq-error"]
 
 
+async def test_an_outage_of_postgres_parks_nothing_however_long_it_is(
+    kafka: KafkaSettings, pool_for: PoolFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.bus.ATTEMPTS", 1)
+    monkeypatch.setattr("shared.bus._LONGEST_BACK_OFF_SECONDS", 0.05)
+    model = f"model-{uuid.uuid4().hex[:8]}"
+    pool = await pool_for("trainer", [])
+    attempts: list[str] = []
+
+    async def on_alert_resolved(event: AlertResolved, _work: Work) -> None:
+        if event.model == model:
+            attempts.append(event.explanation)
+            if len(attempts) < 5:
+                raise asyncpg.CannotConnectNowError("the database system is starting up")
+
+    async def heard_after_all() -> bool:
+        return len(attempts) == 5
+
+    async with listening(kafka, pool, "trainer", {MONITOR: {AlertResolved: on_alert_resolved}}) as (_, producer):
+        await say(producer, alert(model))
+        await until(heard_after_all)
+
+    assert [each for each in await records(kafka, DEAD_LETTERS) if each.key == model.encode()] == []
+
+
 async def test_an_unknown_major_ends_the_service_instead_of_being_parked(
     kafka: KafkaSettings, pool_for: PoolFor
 ) -> None:

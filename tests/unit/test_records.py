@@ -2,6 +2,7 @@
 
 import json
 import math
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ from hypothesis import strategies as st
 
 from schemas.events.parts import Signature, SignatureFeature
 from schemas.records import PredictionRecord
-from schemas.specs import StreamSpec
+from schemas.specs import Label, StreamSpec
 from shared.matrix import Projection
-from shared.records import ENCODER, MAX_EVENT_BYTES, LabelDecoder, Prediction, StreamDecoder
+from shared.records import ENCODER, MAX_EVENT_BYTES, UNREADABLE, LabelDecoder, Prediction, StreamDecoder
 
 SPEC = StreamSpec.model_validate(
     {
@@ -72,6 +73,12 @@ def test_out_of_range_and_unseen_values_are_flagged_where_the_spec_allows_them()
         (record({"origin": "LAX"}), "rejected", "features.origin: expected one of 1 declared values, got 'LAX'"),
         (record({"origin": None}), "rejected", "$.features.origin"),
         (record(time="2013-01-01T10:17:00"), "rejected", "timezone"),
+        (
+            record({"distance": 1e39}),
+            "rejected",
+            "features.distance: expected a number that float32 can hold, got 1e+39",
+        ),
+        (record(comment="here")[:-1] + b',"deep":' + b"[" * 1100 + b"]" * 1100 + b"}", "poison", "recursion"),
         (record(id=""), "rejected", "$.id"),
         (record(entity="x" * 257), "rejected", "$.entity"),
         (record(comment="x" * MAX_EVENT_BYTES), "rejected", f"at most {MAX_EVENT_BYTES} bytes"),
@@ -104,6 +111,32 @@ def test_a_label_of_another_type_is_refused() -> None:
     assert decoder.decode(b'{"id":"1","entity":"N1","time":"2013-01-01T10:17:00Z","label":true}').label is True
     with pytest.raises(ValueError, match=r"\$\.label"):
         decoder.decode(b'{"id":"1","entity":"N1","time":"2013-01-01T10:17:00Z","label":1}')
+
+
+def test_a_label_that_no_model_could_hold_is_refused() -> None:
+    decoder = LabelDecoder(SPEC.model_copy(update={"label": Label(type="float", delay=timedelta(hours=1))}))
+    text = '{"id":"1","entity":"N1","time":"2013-01-01T10:17:00Z","label":%s}'
+
+    assert decoder.decode((text % "1e38").encode()).label == 1e38
+    with pytest.raises(ValueError, match=r"\$\.label"):
+        decoder.decode((text % "1e200").encode())
+    with pytest.raises(ValueError, match="bytes"):
+        decoder.decode((text % ("1" + " " * MAX_EVENT_BYTES)).encode())
+    with pytest.raises(UNREADABLE):
+        decoder.decode((text % ('1,"x":' + "[" * 1100 + "]" * 1100)).encode())
+
+
+def test_a_feature_that_the_stream_gave_up_is_missing_to_the_versions_that_knew_it() -> None:
+    signature = Signature(
+        features=(
+            SignatureFeature(name="gone", type="category", values=("a",)),
+            SignatureFeature(name="distance", type="float"),
+        )
+    )
+
+    inputs = Projection(signature, SPEC)(StreamDecoder(SPEC).decode([record()]).matrix)
+
+    np.testing.assert_array_equal(inputs, np.array([[np.nan, 1400]], dtype=np.float32))
 
 
 def test_what_scorers_write_is_what_is_published() -> None:
