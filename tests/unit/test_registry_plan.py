@@ -56,6 +56,13 @@ def test_a_new_stream_and_model_are_created_with_their_topics_whatever_their_ord
     assert second.topics == (PREDICTIONS.of("flood"), SHADOW.of("flood"))
 
 
+def test_what_the_language_has_and_no_service_serves_yet_is_refused() -> None:
+    label = {"type": "bool", "delay": "1h", "feedback": "selective"}
+
+    assert refused(stream(guarantee="at_least_once"), on=Declared()) == [("guarantee",)]
+    assert refused(stream(label=label), on=declared()) == [("label", "feedback")]
+
+
 def test_applying_the_same_again_changes_nothing() -> None:
     changes = plan([stream(), model()], declared())
 

@@ -148,11 +148,19 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _misfits_of_stream(new: StreamSpec, declared: Declared, models: Mapping[str, ModelSpec]) -> list[Misfit]:
-    if new.stream not in declared.streams:
-        return []
-    old, _ = declared.streams[new.stream]
     misfit = partial(Misfit, kind="stream", name=new.stream)
-    found = [
+    unserved = [
+        misfit(where=where, found=said, expected=f"{only}: nothing serves the other yet")
+        for where, said, only in (
+            (("guarantee",), new.guarantee, "exactly_once"),
+            (("label", "feedback"), new.label.feedback, "complete"),
+        )
+        if said != only
+    ]
+    if new.stream not in declared.streams:
+        return unserved
+    old, _ = declared.streams[new.stream]
+    found = unserved + [
         misfit(where=(name,), found=repr(getattr(new, name)), expected=f"{getattr(old, name)!r}: it cannot change")
         for name in ("partitions", "entity")
         if getattr(new, name) != getattr(old, name)
