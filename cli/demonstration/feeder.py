@@ -11,6 +11,7 @@ from confluent_kafka import Producer
 from cli.demonstration.holds import Holds
 from cli.demonstration.pace import Pace
 from cli.demonstration.plan import Plan
+from cli.demonstration.reading import quietly
 from examples.flights.departures import Record, timeline
 from schemas.topics import DATA, LABELS
 from shared.settings import KafkaSettings
@@ -37,7 +38,7 @@ class Feeder:
         self._holds = holds
         self._topics = {kind: family.of(stream) for kind, family in _FAMILIES.items()}
         self._producer = Producer(
-            kafka.librdkafka()
+            quietly(kafka)
             | {
                 "client.id": "modelbus-demo",
                 "enable.idempotence": True,

@@ -9,6 +9,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported, not listed
 from prometheus_client.parser import text_string_to_metric_families
 
+from cli.demonstration.reading import quietly
 from schemas.topics import DATA, LABELS, PREDICTIONS
 from shared.settings import KafkaSettings
 
@@ -32,7 +33,7 @@ class Lags:
     """Asks broker and monitor; a thread's call, each method one or two requests."""
 
     def __init__(self, *, kafka: KafkaSettings, stream: str, models: Iterable[str], partitions: int, port: int) -> None:
-        self._admin = AdminClient(kafka.librdkafka())
+        self._admin = AdminClient(quietly(kafka))
         self._partitions = partitions
         self._inputs = [DATA.of(stream), LABELS.of(stream)]
         self._topics = {"ingestor": [*self._inputs, *map(PREDICTIONS.of, models)], "scorer": [DATA.of(stream)]}

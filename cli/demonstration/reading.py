@@ -19,6 +19,11 @@ _METADATA_SECONDS = 30.0
 LIFECYCLE_TOPICS = tuple(topic.name for topic in LIFECYCLE)
 
 
+def quietly(kafka: KafkaSettings) -> dict[str, Any]:
+    """Properties of a client that does not write into the view; what goes wrong it raises, or is asked again."""
+    return kafka.librdkafka() | {"log_level": 0}
+
+
 class _Timed(msgspec.Struct):
     time: datetime
 
@@ -86,7 +91,7 @@ def topics_of(stream: str, models: Iterable[str]) -> list[str]:
 def open_at_beginning(kafka: KafkaSettings, topics: Iterable[str]) -> tuple[Consumer, set[tuple[str, int]]]:
     """A consumer of all partitions of these topics from their beginnings, in no group; and those partitions."""
     consumer = Consumer(
-        kafka.librdkafka()
+        quietly(kafka)
         | {
             "group.id": "modelbus.demo",  # asked for by the client; never joined
             "enable.auto.commit": False,
