@@ -115,6 +115,14 @@ class TestReading:
         assert reading.profile["label"].top == {"true": 1, "false": 1}
         assert [why.reason for why in reading.refused] == ["rejected"]
 
+    @pytest.mark.parametrize("kind", ["data", "labels", "predictions"])
+    def test_a_record_nested_beyond_what_can_be_read_is_poison_and_the_next_is_read(self, kind: str) -> None:
+        nested = b'{"surprise": ' + b"[" * 1100 + b"]" * 1100 + b"}"
+
+        reading = read(kind, [taken(0, nested), taken(1, b"[]")])
+
+        assert [(why.position, why.reason) for why in reading.refused] == [(0, "poison"), (1, "rejected")]
+
     def test_predictions_of_a_class_keep_label_and_probabilities_as_text(self) -> None:
         prediction = Prediction(
             id="e@m:1",

@@ -14,7 +14,16 @@ from schemas.events.ingestor import FeatureProfile, Kind
 from schemas.specs import StreamSpec
 from services.ingestor.domain import profile
 from shared.matrix import COLUMN_PREFIX
-from shared.records import PREDICTIONS, LabelDecoder, LabelRecord, Prediction, Record, RefusedRecord, StreamDecoder
+from shared.records import (
+    PREDICTIONS,
+    UNREADABLE,
+    LabelDecoder,
+    LabelRecord,
+    Prediction,
+    Record,
+    RefusedRecord,
+    StreamDecoder,
+)
 
 
 class Taken(NamedTuple):
@@ -132,7 +141,7 @@ def _decoded(
             kept.append(record)
         except msgspec.ValidationError as error:
             refused.append(RefusedRecord(position=position, reason="rejected", error=str(error)))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             refused.append(RefusedRecord(position=position, reason="poison", error=str(error)))
     return records, kept, refused
 
