@@ -12,10 +12,7 @@ import typer
 from rich.console import Console
 
 from cli.client import RegistryError, fail
-from cli.demonstration.feeder import FeederFailed
 from cli.demonstration.plan import END, SPECS, Plan, declared, moment_of, pace_of
-from cli.demonstration.run import demonstrate
-from cli.demonstration.settle import NotSettled
 from compose.embedded.errors import StackError
 from compose.embedded.folder import StackFolder
 from schemas.declarations import DeclarationsInvalid
@@ -49,6 +46,11 @@ def demo(  # noqa: PLR0917  # typer passes them by name
     training run or a switch is under way or consumers lag. Goes on until Ctrl-C. With --exit it ends by itself, counts
     everything again from the topics, and exits with 1 when a check fails.
     """
+    # pandas and its like are for this command alone: the others start without them
+    from cli.demonstration.feeder import FeederFailed  # noqa: PLC0415
+    from cli.demonstration.run import demonstrate  # noqa: PLC0415
+    from cli.demonstration.settle import NotSettled  # noqa: PLC0415
+
     if report is not None and not exit_:
         raise typer.BadParameter("expected with --exit", param_hint="--report")
     try:
