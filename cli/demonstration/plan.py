@@ -56,6 +56,11 @@ class Plan:
     def promises(self) -> Promises:
         return OF_FLIGHTS if self.specs == SPECS else NOTHING_PROMISED
 
+    @property
+    def traced(self) -> bool:
+        """Whether every lifecycle's spans must be there: killed processes take theirs along, Zipkin's end with it."""
+        return self.kill_every_seconds is None and not self.keep
+
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:

@@ -60,7 +60,7 @@ def make(plan: Plan, evidence: Evidence, how: Circumstances, zipkin: Zipkin) -> 
         counts=evidence.counts(),
         served=evidence.served(),
         gains=evidence.gains(Objects(S3Settings())),
-        traces={} if plan.kill_every_seconds else _traces(runs, zipkin),
+        traces=_traces(runs, zipkin) if plan.traced else {},
         label_states=by_model(how.monitor.joins) if how.monitor else {},
     )
     verdicts = _verdicts(plan, evidence, how, found)
@@ -83,7 +83,7 @@ def _verdicts(plan: Plan, evidence: Evidence, how: Circumstances, found: Finding
     predictions = evidence.predicted_events()
     apart = {run.run_id: traces_apart(lifecycles.of_run(run.run_id), run.trace_id) for run in found.runs}
     whole = ("lifecycles_complete", checks.lifecycles_complete(lifecycles))
-    if not plan.kill_every_seconds:
+    if plan.traced:
         whole = ("traces_whole", checks.traces_whole(found.runs, found.traces, apart))
     return {
         "one_prediction_an_event": checks.one_prediction_an_event(found.counts),
