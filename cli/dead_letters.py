@@ -94,6 +94,8 @@ def show_letter(
         "key": _text(letter.key),
         "value": _text(letter.value),
     }
+    if size := dict(letter.headers).get("dlq-truncated"):
+        facts["cut"] = f"the value as it was sent had {_text(size)} bytes"
     table = Table(box=None, show_header=False, pad_edge=False)
     for fact, value in facts.items():
         table.add_row(Text(printable(fact)), Text(printable(value), overflow="fold"))

@@ -1,4 +1,4 @@
-"""Parks records that break their stream's contract: key, bytes and headers untouched, and why."""
+"""Parks records that break their stream's contract: key, bytes and headers untouched where they fit, and why."""
 
 import logging
 from collections.abc import Iterable
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from schemas.topics import DEAD_LETTER_ROOM_BYTES, DEAD_LETTERS, MAX_RECORD_BYTES
+from services.ingestor.domain.letters import body_of
 from services.ingestor.domain.rows import Taken
 from shared import metrics
 from shared.dead_letters import DeadLetter, Origin
@@ -62,14 +63,14 @@ class Parking:
             attempts=1,
             original_headers=taken.headers,
         )
-        headers: list[tuple[str, str | bytes | None]] = [*letter.headers()]
+        body = body_of(letter, taken)
         while True:
             try:
                 self._producer.produce(
                     DEAD_LETTERS,
-                    key=taken.key,
-                    value=taken.value,
-                    headers=headers,
+                    key=body.key,
+                    value=body.value,
+                    headers=[*body.headers],
                     on_delivery=self._delivered,
                 )
             except BufferError:

@@ -68,9 +68,9 @@ def data(number: int, **changes: Any) -> dict[str, Any]:
     return record | changes
 
 
-def producer() -> Producer:
-    settings = {"enable.idempotence": True, "message.max.bytes": MAX_RECORD_BYTES, "linger.ms": 20}
-    return Producer(KafkaSettings().librdkafka() | settings)
+def producer(**settings: Any) -> Producer:
+    usual = {"enable.idempotence": True, "message.max.bytes": MAX_RECORD_BYTES, "linger.ms": 20}
+    return Producer(KafkaSettings().librdkafka() | usual | settings)
 
 
 def publish(topic: str, records: Sequence[dict[str, Any]]) -> None:

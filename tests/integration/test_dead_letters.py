@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from cli import dead_letters
 from compose.embedded.stack import Stack
 from schemas.topics import DEAD_LETTERS
-from shared.dead_letters import DeadLetter, Origin, Reason
+from shared.dead_letters import DeadLetter, Headers, Origin, Reason
 from shared.kafka import control_topics, ensure_topics
 from shared.settings import KafkaSettings
 from tests.integration import ingestor_parts as parts
@@ -18,7 +18,9 @@ WIDE = {"COLUMNS": "200"}
 NASTY = b'{"id": "\x1b[2J\xff"'
 
 
-def park(stream: str, offset: int, value: bytes, reason: Reason = "rejected", times: int = 1) -> None:
+def park(
+    stream: str, offset: int, value: bytes, reason: Reason = "rejected", *, times: int = 1, headers: Headers = ()
+) -> None:
     origin = Origin(topic=f"data.{stream}", partition=1, offset=offset, timestamp_ms=0)
     letter = DeadLetter(
         origin=origin,
@@ -30,7 +32,7 @@ def park(stream: str, offset: int, value: bytes, reason: Reason = "rejected", ti
     )
     writer = parts.producer()
     for _ in range(times):
-        writer.produce(DEAD_LETTERS, key=b"N1", value=value, headers=[*letter.headers()])
+        writer.produce(DEAD_LETTERS, key=b"N1", value=value, headers=[*letter.headers(), *headers])
     assert writer.flush(30) == 0
 
 
@@ -92,6 +94,13 @@ def test_a_long_value_is_cut_and_says_so(stream: str) -> None:
     output = run("show", f"data.{stream}/1/9")
 
     assert "6000 more characters, 10000 bytes in all" in " ".join(output.split())
+
+
+def test_a_value_that_was_cut_before_it_was_parked_says_its_size(stream: str) -> None:
+    park(stream, 10, b"x", headers=[("dlq-truncated", b"2097152")])
+
+    assert "the value as it was sent had 2097152 bytes" in run("show", f"data.{stream}/1/10")
+    assert "as it was sent" not in run("show", f"data.{stream}/1/9")
 
 
 def test_a_letter_that_is_not_there_is_an_error(stream: str) -> None:

@@ -1,5 +1,6 @@
 """Every record of a topic becomes one row, or one dead letter with its bytes untouched."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from compose.embedded.stack import Stack
 from schemas.specs import StreamSpec
+from schemas.topics import MAX_RECORD_BYTES
 from shared.records import MAX_EVENT_BYTES
 from shared.settings import S3Settings
 from shared.tables import Tables
@@ -30,6 +32,7 @@ BAD: dict[str, tuple[bytes | None, str]] = {
     "no id": (json.dumps(parts.data(8, id="")).encode(), "rejected"),
     "oversized": (json.dumps(parts.data(9, id="x" * MAX_EVENT_BYTES)).encode(), "rejected"),
 }
+BOMB = bytes(2 * MAX_RECORD_BYTES)  # small enough for the broker while it is compressed
 ODD = {
     "repeated": (b"N20", parts.data(20)),
     "keyless": (None, parts.data(21)),
@@ -60,6 +63,9 @@ async def ingested(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> In
     for key, record in [ODD["repeated"], *ODD.values()]:
         writer.produce(topic, key=key, value=json.dumps(record).encode())
     assert writer.flush(30) == 0
+    compressing = parts.producer(**{"message.max.bytes": 2 * len(BOMB), "compression.type": "zstd"})
+    compressing.produce(topic, key=b"bomb", value=BOMB, headers=[("sent-by", b"bomber")])
+    assert compressing.flush(30) == 0
 
     log = tmp_path_factory.mktemp("ingestor") / "log"
     with parts.ingestor(log):
@@ -87,6 +93,18 @@ def test_a_bad_record_is_parked_with_its_bytes_key_and_headers_untouched(ingeste
     assert headers["dlq-reason"] == reason.encode(), headers["dlq-error"]
     assert headers["dlq-service"] == b"ingestor"
     assert headers["dlq-error"]
+    assert "dlq-truncated" not in headers
+
+
+def test_a_record_larger_than_any_letter_is_parked_with_what_fits_of_it(ingested: Ingested) -> None:
+    letter = parts.letters(f"data.{ingested.spec.stream}")[0, len(BAD) + len(ODD) + 1]
+
+    headers = dict(letter.headers())
+    assert BOMB.startswith(letter.value())
+    assert MAX_RECORD_BYTES < len(letter.value()) < len(BOMB)
+    assert (letter.key(), headers["sent-by"], headers["dlq-reason"]) == (b"bomb", b"bomber", b"rejected")
+    assert headers["dlq-truncated"] == str(len(BOMB)).encode()
+    assert headers["dlq-sha256"] == hashlib.sha256(BOMB).hexdigest().encode()
 
 
 def test_every_other_record_has_one_row_at_its_place(ingested: Ingested) -> None:
@@ -118,8 +136,8 @@ def test_the_announcement_counts_what_was_accepted_and_refused(ingested: Ingeste
     said = list(parts.committed(f"data/{ingested.spec.stream}").values())
 
     assert sum(event.rows_added for event in said) == said[-1].rows_total == len(ODD) + 1
-    assert sum(event.rejected for event in said) == len(BAD)
-    assert said[-1].offsets == {0: len(BAD) + len(ODD) + 1}
+    assert sum(event.rejected for event in said) == len(BAD) + 1
+    assert said[-1].offsets == {0: len(BAD) + len(ODD) + 2}
     assert sum(event.profile["carrier"].flagged for event in said if event.profile) == 1
 
 

@@ -1,5 +1,6 @@
 """What the ingestor decides: which records are rows, what a commit holds, and which rows must be dropped."""
 
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,11 +9,14 @@ import numpy as np
 import pytest
 
 from schemas.specs import BoolFeature, CategoryFeature, FloatFeature, Label, StreamSpec
+from schemas.topics import DEAD_LETTER_ROOM_BYTES, MAX_RECORD_BYTES
 from services.ingestor.domain import profile
 from services.ingestor.domain.buffer import Buffer, astray
+from services.ingestor.domain.letters import body_of
 from services.ingestor.domain.patience import LONGEST_SECONDS, Patience
 from services.ingestor.domain.rows import Reading, Taken, reader_of
 from services.ingestor.domain.sources import Source, sources_of
+from shared.dead_letters import DeadLetter, Headers, Origin
 from shared.records import ENCODER, Prediction
 from shared.tables import schema_of
 
@@ -245,6 +249,46 @@ class TestBuffer:
     def test_a_partition_that_somebody_moved_either_way_is_astray(self) -> None:
         assert astray({0: 10, 1: 20, 2: 0}, {0: 10, 1: 30}) == {1}
         assert astray({0: 10}, {}) == {0}
+
+
+class TestLetters:
+    @staticmethod
+    def letter(headers: Headers = ()) -> DeadLetter:
+        origin = Origin(topic="data.flights", partition=0, offset=7, timestamp_ms=0)
+        return DeadLetter(
+            origin=origin, service="ingestor", reason="rejected", error="é" * 9999, attempts=1, original_headers=headers
+        )
+
+    def test_a_record_that_fits_is_left_untouched(self) -> None:
+        largest = b"x" * MAX_RECORD_BYTES
+
+        body = body_of(self.letter([("sent-by", None)]), taken(7, largest))
+
+        assert (body.key, body.value) == (b"N1", largest)
+        assert body.headers == self.letter([("sent-by", None)]).headers()
+
+    @pytest.mark.parametrize("value", [bytes(10_000_000), b"small", None], ids=["large", "small", "no value"])
+    @pytest.mark.parametrize("key", [bytes(10_000_000), b"N1", None], ids=["large", "small", "no key"])
+    @pytest.mark.parametrize("header", [bytes(10_000_000), b"me", None], ids=["large", "small", "no value"])
+    def test_whatever_is_too_large_the_letter_fits_and_says_what_it_was(
+        self, value: bytes | None, key: bytes | None, header: bytes | None
+    ) -> None:
+        record = taken(7, value, key=key)
+        sent: Headers = [("sent-by", header), ("kind", b"test")]
+
+        body = body_of(self.letter(sent), record)
+
+        told = dict(body.headers)
+        size = len(body.key or b"") + len(body.value or b"")
+        size += sum(len(name) + len(said or b"") for name, said in body.headers)
+        assert size < MAX_RECORD_BYTES + DEAD_LETTER_ROOM_BYTES
+        assert ((body.key is None), (body.value is None)) == ((key is None), (value is None))
+        assert (told["kind"], told["dlq-origin-offset"]) == (b"test", b"7")
+        if 10_000_000 in {len(part or b"") for part in (value, key, header)}:
+            assert told["dlq-truncated"] == str(len(value or b"")).encode()
+            assert told["dlq-sha256"] == hashlib.sha256(value or b"").hexdigest().encode()
+        else:
+            assert (body.key, body.value, told["sent-by"]) == (key, value, header)
 
 
 def test_waiting_after_failures_is_bounded_and_ends_with_success() -> None:
