@@ -78,6 +78,7 @@ class Intake:
             Exception: it failed, perhaps after the commit; the next attempt loads the table and compares first.
         """
         table, self._table = self.table(), None
+        self.announced = False  # also when it fails: that commit, or one that failed before, may have been made
         if moved := astray(starts := self.buffer.starts(), {p: self._committed(table, p) for p in starts}):
             return moved
         reading = self._read(self.buffer.taken)
@@ -85,7 +86,7 @@ class Intake:
         offsets = {self.source.app_id(partition): offset for partition, offset in self.buffer.nexts().items()}
         event = self._event(table, reading)
         append(table, reading.rows, offsets, {METADATA: event.model_dump_json()})
-        self._table, self.announced = table, False
+        self._table = table
         self.buffer.committed()
         metrics.ROWS.labels(self.source.table).inc(reading.rows.num_rows)
         metrics.UNKEYED.labels(self.source.table).inc(reading.unkeyed)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -24,7 +25,7 @@ from services.ingestor.settings import Settings
 from shared import postgres
 from shared.kafka import control_topics, ensure_topics
 from shared.settings import KafkaSettings, PostgresSettings, S3Settings
-from shared.tables import Tables
+from shared.tables import Tables, append
 from tests.integration import ingestor_parts as parts
 
 pytestmark = pytest.mark.stack
@@ -119,6 +120,33 @@ async def test_each_commit_is_announced_once_and_in_order_also_by_a_later_life(
     (last,) = await pool.fetch("SELECT value FROM outbox ORDER BY position DESC LIMIT 1")
     event = json.loads(last["value"])
     assert (event["offsets"], event["rows_total"], event["kind"]) == ({"0": 3, "1": 4}, 7, "data")
+
+
+async def test_a_commit_that_was_made_but_seemed_to_fail_is_announced_and_not_repeated(
+    source: Source, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made_but_unanswered(*arguments: Any) -> None:
+        append(*arguments)
+        raise OSError("the answer was lost")
+
+    table = intake(source)
+    table.place([0])
+    fill(table, 0, range(3))
+    table.announced = True
+    monkeypatch.setattr("services.ingestor.intake.append", made_but_unanswered)
+    with pytest.raises(OSError, match="lost"):
+        table.commit()
+
+    assert not table.announced
+    await Announcer(pool).announce(source.table, table.table())
+    table.announced = True  # had the commit been seen only now, it would still be unsaid
+    assert table.commit() == {0}
+    assert not table.announced
+    assert table.place([0]) == {0: 3}
+    await Announcer(pool).announce(source.table, table.table())
+
+    assert await said(pool) == [(f"{source.table}@1", 3)]
+    assert places(source) == [(0, 0), (0, 1), (0, 2)]
 
 
 async def test_compaction_keeps_rows_places_and_older_versions_and_says_nothing(
