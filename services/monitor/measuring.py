@@ -107,7 +107,9 @@ class Measuring:
             self.evidence(f"{rollout.champion}:{rollout.challenger}").score(answer.score.version, pair)
 
     def settle(self, settled: Sequence[Settled]) -> None:
-        task = self.facts.spec.task
+        """Matured events, whose scores may be older than the newest declared class."""
+        task, classes = self.facts.spec.task, len(self.spec.label.values)
+        settled = [each.widened(classes) for each in settled]
         by_version: dict[int, list[Settled]] = {}
         for each in settled:
             by_version.setdefault(each.served.version, []).append(each)

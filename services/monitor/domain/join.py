@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from zlib import crc32
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 FURTHEST = 7 * 86_400_000_000  # an event time further ahead of the clock is taken as a week ahead, so that it ends
 
@@ -20,6 +21,11 @@ class Score(Struct, array_like=True, frozen=True, gc=False):
     revision: int
     arm: str
     output: tuple[float, ...]
+
+    def widened(self, width: int) -> "Score":
+        """With at least so many outputs: a class that was declared since had no probability."""
+        missing = width - len(self.output)
+        return self if missing <= 0 else replace(self, output=self.output + (0.0,) * missing)
 
 
 class Entry(Struct, array_like=True, gc=False):
@@ -41,6 +47,11 @@ class Settled(Struct, frozen=True, gc=False):
     label: float
     served: Score
     shadow: Score | None
+
+    def widened(self, width: int) -> "Settled":
+        """Both scores with at least so many outputs."""
+        shadow = self.shadow and self.shadow.widened(width)
+        return replace(self, served=self.served.widened(width), shadow=shadow)
 
 
 class Counts(Struct, kw_only=True):

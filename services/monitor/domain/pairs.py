@@ -86,8 +86,8 @@ class Evidence(Struct, kw_only=True):
         self.labels = np.append(self.labels, [pair.label for pair in pairs])[-_KEPT:]
         for version in (self.champion, self.challenger):
             added = np.array([_output(pair, version) for pair in pairs])
-            held = self.outputs.get(version)
-            self.outputs[version] = added[-_KEPT:] if held is None else np.concatenate([held, added])[-_KEPT:]
+            held = self.outputs.get(version, added[:0])
+            self.outputs[version] = np.concatenate([widened(held, added.shape[1]), added])[-_KEPT:]
 
     def news(self, rollout: Rollout, policy: Policy) -> bool:
         """Whether the numbers have grown enough to say them again: by 5 %, or over what a decision waits for."""
@@ -134,6 +134,15 @@ class Evidence(Struct, kw_only=True):
 def flat(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
     """One number a row as (n,), as the metrics take it; several as they are."""
     return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+
+def widened(outputs: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Outputs (n, fewer) as (n, width): a class that was declared since had no probability.
+
+    >>> widened(np.array([[0.25, 0.75]]), 3).tolist()
+    [[0.25, 0.75, 0.0]]
+    """
+    return np.pad(outputs, ((0, 0), (0, max(0, width - outputs.shape[1]))))
 
 
 def is_pair(rollout: Rollout, served: Score | None, shadow: Score | None) -> bool:

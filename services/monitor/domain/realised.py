@@ -16,7 +16,7 @@ from scipy.special import ndtri
 from schemas.events.monitor import Quality
 from services.monitor.domain.alerts import Finding
 from services.monitor.domain.join import Settled
-from services.monitor.domain.pairs import flat
+from services.monitor.domain.pairs import flat, widened
 from shared.quality import Task, main_metric, metrics
 
 _TOLERANCE = 0.02  # of an AUC, or as a share of an error
@@ -45,7 +45,7 @@ class Realised(Struct, kw_only=True):
         if not settled:
             return
         outputs = np.array([each.served.output for each in settled])
-        held = self.outputs if len(self.outputs) else np.empty((0, outputs.shape[1]))
+        held = widened(self.outputs, outputs.shape[1])
         keys = self.keys + [(each.time, each.partition, each.id) for each in settled]
         kept = sorted(range(len(keys)), key=keys.__getitem__)[-window:]
         self.keys = [keys[index] for index in kept]

@@ -1,0 +1,45 @@
+"""What has matured is measured under the declaration that holds now."""
+
+from dataclasses import replace
+
+
+from schemas.specs import ModelSpec, StreamSpec
+from services.monitor.domain.clock import Clock
+from services.monitor.domain.join import Score, Settled
+from services.monitor.domain.state import ModelState, StreamState, dump, load
+from services.monitor.measuring import Measuring
+from tests.unit.monitor_cases import MODEL, STREAM, facts, rollout
+
+
+def declared(task: str, **label: object) -> tuple[StreamSpec, ModelSpec]:
+    stream = STREAM.model_dump(mode="json") | {"label": {"delay": "2h", **label}}
+    return StreamSpec.model_validate(stream), MODEL.model_copy(update={"task": task})
+
+
+def measuring(state: StreamState, stream: StreamSpec, model: ModelSpec) -> Measuring:
+    known = facts(rollout(1), rollout(2, challenger=2)).models["m"]
+    mine = state.models.setdefault("m", ModelState())
+    return Measuring(name="m", facts=replace(known, spec=model), spec=stream, state=state, model=mine, references={})
+
+
+def settled(number: int, label: float, served: tuple[float, ...], shadow: tuple[float, ...]) -> Settled:
+    arms = Score(1, 2, "champion", served), Score(2, 2, "shadow", shadow)
+    return Settled(number, 0, f"e{number}", label, *arms)
+
+
+def test_a_class_that_is_appended_had_no_probability_before() -> None:
+    state = StreamState(clock=Clock(leap=1))
+    two, model = declared("multiclass", type="category", values=["a", "b"])
+    three, _ = declared("multiclass", type="category", values=["a", "b", "c"])
+
+    measuring(state, two, model).settle([settled(1, 0.0, (0.75, 0.25), (0.5, 0.5))])
+    state = load(dump(state))
+    late = settled(2, 2.0, (0.0, 1.0), (0.5, 0.5))
+    measuring(state, three, model).settle([late, settled(3, 2.0, (0.0, 0.5, 0.5), (0.0, 0.0, 1.0))])
+
+    mine = state.models["m"]
+    assert mine.versions[1].realised.outputs.tolist() == [[0.75, 0.25, 0.0], [0.0, 1.0, 0.0], [0.0, 0.5, 0.5]]
+    evidence = mine.evidence["1:2"]
+    assert evidence.outputs[2].tolist() == [[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
+    assert evidence.pairs.total == (0.25 - 0.0625) + (0.75 - 1.0) + (0.0 - 0.25)
+    assert mine.versions[1].realised.quality("multiclass").labelled == 3
