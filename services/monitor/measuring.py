@@ -109,7 +109,7 @@ class Measuring:
     def settle(self, settled: Sequence[Settled]) -> None:
         """Matured events, whose scores may be older than the newest declared class."""
         task, classes = self.facts.spec.task, len(self.spec.label.values)
-        settled = [each.widened(classes) for each in settled]
+        settled = [each.fit(classes) for each in settled]
         by_version: dict[int, list[Settled]] = {}
         for each in settled:
             by_version.setdefault(each.served.version, []).append(each)

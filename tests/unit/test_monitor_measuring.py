@@ -1,11 +1,12 @@
 """What has matured is measured under the declaration that holds now."""
 
 from dataclasses import replace
-
+from math import inf, isfinite
 
 from schemas.specs import ModelSpec, StreamSpec
 from services.monitor.domain.clock import Clock
 from services.monitor.domain.join import Score, Settled
+from services.monitor.domain.pairs import loss
 from services.monitor.domain.state import ModelState, StreamState, dump, load
 from services.monitor.measuring import Measuring
 from tests.unit.monitor_cases import MODEL, STREAM, facts, rollout
@@ -43,3 +44,20 @@ def test_a_class_that_is_appended_had_no_probability_before() -> None:
     assert evidence.outputs[2].tolist() == [[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
     assert evidence.pairs.total == (0.25 - 0.0625) + (0.75 - 1.0) + (0.0 - 0.25)
     assert mine.versions[1].realised.quality("multiclass").labelled == 3
+
+
+def test_numbers_beyond_all_measure_leave_every_total_finite() -> None:
+    state = StreamState(clock=Clock(leap=1))
+    stream, model = declared("regression", type="float")
+
+    measuring(state, stream, model).settle([settled(1, 1e308, (-1e308,), (1.0,)), settled(2, 2.0, (1.0,), (1e200,))])
+
+    evidence = state.models["m"].evidence["1:2"]
+    told = evidence.tell("regression", rollout(2, challenger=2), "m", 0)
+    numbers = [told.pairs.total, told.pairs.total_squares, *told.arms["challenger"].metrics.values()]
+    assert told.pairs.n == 2
+    assert all(isfinite(number) for number in numbers)
+
+
+def test_a_loss_beyond_all_numbers_is_infinite_and_no_error() -> None:
+    assert loss("regression", 1e200, (-1e200,)) == inf

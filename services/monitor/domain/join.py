@@ -11,6 +11,8 @@ from zlib import crc32
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from shared.records import MAX_NUMBER
+
 FURTHEST = 7 * 86_400_000_000  # an event time further ahead of the clock is taken as a week ahead, so that it ends
 
 
@@ -22,10 +24,10 @@ class Score(Struct, array_like=True, frozen=True, gc=False):
     arm: str
     output: tuple[float, ...]
 
-    def widened(self, width: int) -> "Score":
+    def fit(self, width: int) -> "Score":
         """With at least so many outputs: a class that was declared since had no probability."""
-        missing = width - len(self.output)
-        return self if missing <= 0 else replace(self, output=self.output + (0.0,) * missing)
+        missing = (0.0,) * (width - len(self.output))
+        return replace(self, output=(*map(_held, self.output), *missing))
 
 
 class Entry(Struct, array_like=True, gc=False):
@@ -48,10 +50,10 @@ class Settled(Struct, frozen=True, gc=False):
     served: Score
     shadow: Score | None
 
-    def widened(self, width: int) -> "Settled":
-        """Both scores with at least so many outputs."""
-        shadow = self.shadow and self.shadow.widened(width)
-        return replace(self, served=self.served.widened(width), shadow=shadow)
+    def fit(self, width: int) -> "Settled":
+        """Both scores with at least so many outputs, and every number as float32 could hold it."""
+        shadow = self.shadow and self.shadow.fit(width)
+        return replace(self, label=_held(self.label), served=self.served.fit(width), shadow=shadow)
 
 
 class Counts(Struct, kw_only=True):
@@ -178,3 +180,8 @@ class Join(Struct, kw_only=True):
 
     def _all(self) -> Iterator[tuple[int, str, Entry]]:
         return ((partition, name, entry) for partition, room in self.entries.items() for name, entry in room.items())
+
+
+def _held(number: float) -> float:
+    """Within float32's range, so that sums of fourth powers stay finite."""
+    return max(-MAX_NUMBER, min(MAX_NUMBER, number))

@@ -27,7 +27,8 @@ def loss(task: Task, label: float, output: tuple[float, ...]) -> float:
     """
     if task == "multiclass":
         return sum((p - (code == label)) ** 2 for code, p in enumerate(output)) / 2
-    return (output[0] - label) ** 2
+    missed = output[0] - label
+    return missed * missed  # `** 2` raises where a product is infinite
 
 
 class Sums(Struct):
