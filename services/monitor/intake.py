@@ -33,6 +33,7 @@ class DataPart:
     offsets: NDArray[np.int64]
     times: list[int]
     ids: list[str]
+    entities: list[str]
     values: Values
     refused: int
 
@@ -77,6 +78,7 @@ class Intake:
             offsets=np.array([records[position][0] for position in batch.positions], dtype=np.int64),
             times=[micros(record.time) for record in batch.records],
             ids=[record.id for record in batch.records],
+            entities=[record.entity for record in batch.records],
             values=batch.matrix.astype(np.float32),
             refused=len(batch.refused),
         )

@@ -58,7 +58,8 @@ class Engine:
 
     def _data(self, parts: Mapping[int, DataPart]) -> None:
         state = self.state
-        state.clock.advance(_in_turn(zip(part.times, part.ids, strict=True) for part in parts.values()))
+        seen = (zip(part.times, part.ids, part.entities, strict=True) for part in parts.values())
+        state.clock.advance(_in_turn(seen))
         for partition, part in parts.items():
             state.refused += part.refused
             if not part.ids:
@@ -154,7 +155,7 @@ def _of(lanes: Lanes, topic: str) -> Iterator[tuple[int, Lane]]:
     return ((partition, lane) for (name, partition), lane in sorted(lanes.items()) if name == topic)
 
 
-def _in_turn(parts: Iterable[Iterable[tuple[int, str]]]) -> Iterator[tuple[int, str]]:
+def _in_turn(parts: Iterable[Iterable[tuple[int, str, str]]]) -> Iterator[tuple[int, str, str]]:
     """One record of each partition after the other: the same order however they arrived."""
     return (each for each in chain.from_iterable(zip_longest(*parts)) if each is not None)
 

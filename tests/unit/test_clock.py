@@ -9,7 +9,13 @@ FAR = 80 * 365 * 24 * HOUR
 
 
 def fed(clock: Clock, times: list[int], name: str = "e") -> Clock:
-    clock.advance((time, f"{name}{index}") for index, time in enumerate(times))
+    """Three devices send by turns."""
+    clock.advance((time, f"{name}{index}", f"d{index % 3}") for index, time in enumerate(times))
+    return clock
+
+
+def of_one(clock: Clock, device: str, times: list[int]) -> Clock:
+    clock.advance((time, f"{device}@{time}", device) for time in times)
     return clock
 
 
@@ -34,7 +40,7 @@ def test_one_record_from_2099_does_not_move_it_and_is_counted() -> None:
 def test_one_wrong_record_said_many_times_does_not_move_it() -> None:
     clock = fed(Clock(leap=HOUR), list(range(100)))
 
-    clock.advance((FAR, "the same") for _ in range(50))
+    clock.advance((FAR, "the same", f"d{index}") for index in range(50))
 
     assert clock.high == 99
 
@@ -45,16 +51,46 @@ def test_a_wrong_first_record_does_not_set_it() -> None:
     assert clock.high == 19
 
 
-def test_a_device_with_a_wrong_calendar_does_not_move_it_for_ever() -> None:
+def test_two_devices_with_wrong_calendars_do_not_move_it_whatever_share_they_send() -> None:
     clock = fed(Clock(leap=HOUR), list(range(100)))
     rng = random.Random(7)
-    times = [FAR + index if rng.random() < 0.1 else 100 + index for index in range(20_000)]
 
-    fed(clock, times, "mixed")
+    for index in range(5000):
+        if rng.random() < 0.5:
+            of_one(clock, rng.choice(["d0", "d1"]), [FAR + index])
+        else:
+            of_one(clock, "d2", [100 + index])
 
     assert clock.high is not None
-    assert clock.high < 100 + 20_000
-    assert clock.implausible > 1800
+    assert clock.high < 100 + 5000
+    assert clock.implausible > 2000
+
+
+def test_a_device_that_is_wrong_many_times_in_a_row_does_not_move_it_and_takes_no_room() -> None:
+    clock = fed(Clock(leap=HOUR), list(range(100)))
+
+    of_one(clock, "d0", [FAR + index for index in range(1000)])
+
+    assert clock.high == 99
+    assert len(clock.suspects) == CONFIRMATIONS
+    assert clock.implausible == 1000 - CONFIRMATIONS
+
+
+def test_a_gap_is_crossed_while_a_wrong_device_goes_on() -> None:
+    clock = fed(Clock(leap=HOUR), list(range(100)))
+
+    of_one(clock, "d0", [FAR + index for index in range(50)])
+    fed(clock, [72 * HOUR + index for index in range(20)], "after")
+
+    assert clock.high == 72 * HOUR + 19
+
+
+def test_a_stream_of_one_device_is_moved_by_it_alone() -> None:
+    clock = of_one(Clock(leap=HOUR), "d", list(range(CONFIRMATIONS)))
+
+    of_one(clock, "d", [72 * HOUR + index for index in range(CONFIRMATIONS)])
+
+    assert clock.high == 72 * HOUR + CONFIRMATIONS - 1
 
 
 def test_a_gap_of_days_is_crossed_when_several_records_confirm_it() -> None:

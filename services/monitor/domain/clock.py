@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct, field
 
-CONFIRMATIONS = 10  # so many records beyond a leap make it plausible
+CONFIRMATIONS = 10  # so many records beyond a leap make it plausible,
+WITNESSES = 3  # when they come from so many entities
 PATIENCE = 5  # so many ordinary records meanwhile make it implausible
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -35,21 +36,27 @@ class Suspect(Struct, array_like=True, frozen=True):
     time: int
     id: str
     seen_at: int
+    entity: str = ""
 
 
 class Clock(Struct, kw_only=True):
-    """Moves at once by up to `leap`; over a larger gap only when several records confirm it.
+    """Moves at once by up to `leap`; over a larger gap only when several records of several entities confirm it.
 
-    A record further ahead is a suspect. When CONFIRMATIONS distinct suspects are together, the clock moves to the
-    lowest of the highest CONFIRMATIONS: a gap of days is crossed, and the one record from 2099 among them stays a
-    suspect. A suspect that PATIENCE ordinary records have followed was a mistake, and is counted as implausible: a
-    device with a wrong calendar does not move time as long as it sends less than a tenth of the records.
+    A record further ahead is a suspect. The clock moves to the highest time that CONFIRMATIONS distinct suspects of
+    WITNESSES entities have reached: a gap of days is crossed, and the one record from 2099 among them stays a suspect.
+    A suspect that PATIENCE ordinary records have followed was a mistake, and is counted as implausible. So one or two
+    devices with a wrong calendar do not move time over a leap, however much they send. What is not kept out: steps
+    within `leap`, which any device may make one after the other; three devices that are wrong together; and, while the
+    stream has shown fewer than WITNESSES entities, the word of those it has. The price: a gap after which fewer than
+    WITNESSES of a stream's entities come back is not crossed until another one does.
+
+    Memory: no more than CONFIRMATIONS suspects of an entity are kept, the newest; the others count as implausible.
 
     >>> clock = Clock(leap=10)
-    >>> clock.advance((time, str(time)) for time in (*range(100, 110), 9_999, 110))
+    >>> clock.advance((time, str(time), f"d{time % 3}") for time in (*range(100, 110), 9_999, 110))
     >>> clock.high, clock.implausible, len(clock.suspects)
     (110, 0, 1)
-    >>> clock.advance((time, str(time)) for time in range(111, 116))
+    >>> clock.advance((time, str(time), f"d{time % 3}") for time in range(111, 116))
     >>> clock.high, clock.implausible, len(clock.suspects)
     (115, 1, 0)
     """
@@ -57,14 +64,17 @@ class Clock(Struct, kw_only=True):
     leap: int
     high: int | None = None
     suspects: list[Suspect] = field(default_factory=list)
+    entities: list[str] = field(default_factory=list)  # the first WITNESSES that were seen
     ordinary: int = 0
     implausible: int = 0
 
-    def advance(self, records: Iterable[tuple[int, str]]) -> None:
-        """See records (time, id) in their canonical order."""
-        for time, event_id in records:
+    def advance(self, records: Iterable[tuple[int, str, str]]) -> None:
+        """See records (time, id, entity) in their canonical order."""
+        for time, event_id, entity in records:
+            if len(self.entities) < WITNESSES and entity not in self.entities:
+                self.entities.append(entity)
             if self.high is None or time > self.high + self.leap:
-                self._suspect(time, event_id)
+                self._suspect(Suspect(time, event_id, self.ordinary, entity))
                 continue
             self.ordinary += 1
             self.high = max(self.high, time)
@@ -72,12 +82,27 @@ class Clock(Struct, kw_only=True):
                 self._absorb()
                 self._expire()
 
-    def _suspect(self, time: int, id: str) -> None:
-        if all(known.id != id for known in self.suspects):
-            self.suspects.append(Suspect(time, id, self.ordinary))
-        if len(self.suspects) >= CONFIRMATIONS:
-            self.high = sorted(suspect.time for suspect in self.suspects)[-CONFIRMATIONS]
+    def _suspect(self, suspect: Suspect) -> None:
+        if any(known.id == suspect.id for known in self.suspects):
+            return
+        self.suspects.append(suspect)
+        mine = [known for known in self.suspects if known.entity == suspect.entity]
+        if len(mine) > CONFIRMATIONS:
+            self.suspects.remove(mine[0])
+            self.implausible += 1
+        confirmed = self._confirmed()
+        if confirmed is not None:
+            self.high = confirmed
             self._absorb()
+
+    def _confirmed(self) -> int | None:
+        """The highest time that enough suspects of enough entities have reached."""
+        witnesses: set[str] = set()
+        for count, suspect in enumerate(sorted(self.suspects, key=lambda each: each.time, reverse=True), 1):
+            witnesses.add(suspect.entity)
+            if count >= CONFIRMATIONS and len(witnesses) >= len(self.entities):
+                return suspect.time
+        return None
 
     def _absorb(self) -> None:
         """Suspects that the clock has come near are suspects no more, and may bring it nearer to others."""
