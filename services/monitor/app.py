@@ -6,7 +6,14 @@ from pathlib import Path
 
 from schemas.events.deployer import RolloutChanged, RolloutEnded, RolloutSwitched
 from schemas.events.ingestor import DatasetCommitted
-from schemas.events.registry import ModelApplied, ModelRefused, ModelRegistered, StreamApplied, TrainingOrdered
+from schemas.events.registry import (
+    ModelApplied,
+    ModelRefused,
+    ModelRegistered,
+    ModelRetired,
+    StreamApplied,
+    TrainingOrdered,
+)
 from schemas.events.trainer import TrainingFailed
 from schemas.events.validator import ModelRejected
 from schemas.topics import DEPLOYER, INGESTOR, REGISTRY, TRAINER, VALIDATOR
@@ -29,6 +36,7 @@ def handlers(_: Service) -> Handlers:
             ModelApplied: on.on_model_applied,
             ModelRegistered: on.on_model_registered,
             ModelRefused: on.on_model_refused,
+            ModelRetired: on.on_model_retired,
             TrainingOrdered: on.on_training_ordered,
         },
         INGESTOR: {DatasetCommitted: on.on_dataset_committed},

@@ -2,7 +2,14 @@
 
 from schemas.events.deployer import RolloutChanged, RolloutEnded, RolloutSwitched
 from schemas.events.ingestor import DatasetCommitted
-from schemas.events.registry import ModelApplied, ModelRefused, ModelRegistered, StreamApplied, TrainingOrdered
+from schemas.events.registry import (
+    ModelApplied,
+    ModelRefused,
+    ModelRegistered,
+    ModelRetired,
+    StreamApplied,
+    TrainingOrdered,
+)
 from schemas.events.trainer import TrainingFailed
 from schemas.events.validator import ModelRejected
 from services.monitor.domain.facts import Said
@@ -42,6 +49,11 @@ async def on_model_registered(event: ModelRegistered, work: Work) -> None:
 
 async def on_model_refused(event: ModelRefused, work: Work) -> None:
     await Store(work.connection).close_run_of_version(event.model, event.version, f"refused: {event.reason}")
+
+
+async def on_model_retired(event: ModelRetired, work: Work) -> None:
+    """A version that waited for approval will not be rolled out any more."""
+    await Store(work.connection).close_run_of_version(event.model, event.version, f"retired: {event.reason}")
 
 
 async def on_rollout_changed(event: RolloutChanged, work: Work) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -12,16 +12,25 @@ from schemas.events.base import Event
 from schemas.events.deployer import RolloutChanged, RolloutEnded, RolloutSwitched
 from schemas.events.ingestor import DatasetCommitted
 from schemas.events.parts import Release
-from schemas.events.registry import ModelApplied, ModelRefused, ModelRegistered, StreamApplied, TrainingOrdered
+from schemas.events.registry import (
+    ModelApplied,
+    ModelRefused,
+    ModelRegistered,
+    ModelRetired,
+    StreamApplied,
+    TrainingOrdered,
+)
 from schemas.events.trainer import TrainingFailed
 from schemas.events.validator import ModelRejected
+from schemas.topics import REGISTRY
 from services.monitor import handlers as on
-from services.monitor.app import MIGRATIONS
+from services.monitor.app import MIGRATIONS, handlers
 from services.monitor.domain.facts import ModelFacts, Run
 from services.monitor.store import Store
 from shared.bus import Handler
 from shared.errors import Fenced
 from shared.outbox import unit_of_work
+from shared.service import Service
 from tests.conftest import PoolFor
 from tests.unit.monitor_cases import MODEL, START, STREAM, candidate
 
@@ -152,16 +161,22 @@ async def test_there_is_one_open_run_a_model(pool: asyncpg.Pool) -> None:
 
 REJECTED = ModelRejected(model="m", run_id="m-1", candidate=candidate(1), gates=(), report=None, explanation="worse")
 FAILED = TrainingFailed(model="m", run_id="m-1", reason="crashed", explanation="")
+WAITING: tuple[Handler, Event] = (
+    on.on_model_registered,
+    ModelRegistered(model="m", version=1, release=RELEASES[0], gates=(), approval="required"),
+)
+
+
+def heard_by(kind: type[Event]) -> Handler:
+    """The handler that the service's own table has for an event of the registry."""
+    return handlers(cast(Service, None))[REGISTRY][kind]
+
+
 ENDS: dict[str, Callable[[], list[tuple[Handler, Event]]]] = {
     "rejected": lambda: [(on.on_model_rejected, REJECTED)],
     "failed": lambda: [(on.on_training_failed, FAILED)],
-    "refused": lambda: [
-        (
-            on.on_model_registered,
-            ModelRegistered(model="m", version=1, release=RELEASES[0], gates=(), approval="required"),
-        ),
-        (on.on_model_refused, ModelRefused(model="m", version=1, **SAID)),
-    ],
+    "refused": lambda: [WAITING, (heard_by(ModelRefused), ModelRefused(model="m", version=1, **SAID))],
+    "retired": lambda: [WAITING, (heard_by(ModelRetired), ModelRetired(model="m", version=1, **SAID))],
     "serving": lambda: [(on.on_rollout_changed, changed(1))],
     "rolled back": lambda: [
         (on.on_model_registered, ModelRegistered(model="m", version=1, release=RELEASES[0], gates=(), approval="none")),
