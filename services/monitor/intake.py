@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +11,7 @@ from schemas.specs import StreamSpec
 from services.monitor.domain.clock import micros
 from services.monitor.domain.join import Score
 from services.monitor.domain.rows import Values
-from shared.records import PREDICTIONS, LabelDecoder, StreamDecoder
+from shared.records import PREDICTIONS, UNREADABLE, LabelDecoder, StreamDecoder
 
 Record = tuple[int, bytes | None]  # offset, value
 
@@ -83,21 +82,25 @@ class Intake:
             refused=len(batch.refused),
         )
 
-    def labels(self, lane: Lane, taken_while: Callable[[int], bool]) -> list[LabelSaid]:
-        """Labels of a lane up to the first whose time is not taken yet; sets how many records were taken."""
-        said = []
-        for offset, value in lane.records:
-            try:
-                record = self._labels.decode(value)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                self.refused_labels += 1
-            else:
-                time = micros(record.time)
-                if not taken_while(time):
-                    break
-                said.append(LabelSaid(offset, record.id, time, self._code(record.label)))
+    def labels(self, lane: Lane, ahead: Callable[[int], bool]) -> list[LabelSaid]:
+        """Labels of a lane up to the last that is not ahead; sets how many records were taken.
+
+        One that is ahead while those behind it are not stands out of turn: it must not hold them up.
+        """
+        read = [self._label(offset, value) for offset, value in lane.records]
+        lane.taken = max((at for at, said in enumerate(read, 1) if said and not ahead(said.time)), default=0)
+        while lane.taken < len(read) and read[lane.taken] is None:
             lane.taken += 1
-        return said
+        taken = [said for said in read[: lane.taken] if said]
+        self.refused_labels += lane.taken - len(taken)
+        return taken
+
+    def _label(self, offset: int, value: bytes | None) -> LabelSaid | None:
+        try:
+            record = self._labels.decode(value)
+        except UNREADABLE:
+            return None
+        return LabelSaid(offset, record.id, micros(record.time), self._code(record.label))
 
     def _code(self, label: Any) -> float:
         return self._classes[label] if self._classes else float(label)

@@ -96,13 +96,13 @@ class Engine:
         state, high = self.state, self.state.clock.high
         caught_up = all(lane.at_end for _, lane in _of(lanes, DATA.of(stream)))
         for partition, lane in _of(lanes, LABELS.of(stream)):
-            taken = self.intake.labels(lane, lambda time: caught_up or high is None or time <= high)
+            taken = self.intake.labels(lane, lambda time: not caught_up and high is not None and time > high)
             if taken:
                 state.labels[partition] = taken[-1].offset + 1
                 state.labels_time[partition] = max(state.labels_time.get(partition, 0), *(_plausible(taken, high)))
             for join in (state.join, *(model.join for model in state.models.values())):
                 for label in taken:
-                    join.label(label.id, partition, label.time, label.value)
+                    join.label(label.id, partition, label.time, label.value, high)
         state.labels_refused, self.intake.refused_labels = state.labels_refused + self.intake.refused_labels, 0
 
     def _moved(self, lanes: Lanes) -> None:

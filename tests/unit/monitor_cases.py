@@ -136,7 +136,7 @@ class World:
         value = drawn if heat is None else heat
         place = {"id": f"e{index}", "entity": f"d{partition}", "time": time}
         features = {"heat": value, "kind": rng.choice("ab")}
-        offset = self._add(DATA.of("s"), partition, place | {"features": features})
+        offset = self.add(DATA.of("s"), partition, place | {"features": features})
         chance = 1 / (1 + math.exp(-drawn))
         for arm, version in (arms or {}).items():
             score = float(chance if version == 1 else 0.5)
@@ -155,12 +155,12 @@ class World:
                 "label": score > 0.5,
                 "time": time,
             }
-            self._add(topic, partition, answer)
+            self.add(topic, partition, answer)
         if labelled:
             said = {"id": f"e{index}", "entity": f"d{partition}", "time": time + timedelta(hours=1)}
-            self._add(LABELS.of("s"), partition, said | {"label": rng.random() < chance})
+            self.add(LABELS.of("s"), partition, said | {"label": rng.random() < chance})
 
-    def _add(self, topic: str, partition: int, record: Mapping[str, Any]) -> int:
+    def add(self, topic: str, partition: int, record: Mapping[str, Any]) -> int:
         records = self.topics[topic, partition]
         records.append((len(records), msgspec.json.encode(record)))
         return len(records) - 1

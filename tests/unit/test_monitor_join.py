@@ -82,6 +82,15 @@ def test_a_prediction_from_2099_does_not_wait_until_2099() -> None:
     assert join.counts.expired == 1
 
 
+def test_a_label_from_2099_does_not_wait_until_2099() -> None:
+    join = Join()
+    join.label("far", 0, 10**15, 1.0, 1000)
+
+    join.mature(1000 + FURTHEST + DELAY + GRACE, DELAY, GRACE)
+
+    assert join.counts.labels_orphaned == 1
+
+
 def test_beyond_the_cap_predictions_are_sampled_by_id_and_counted() -> None:
     join = Join()
     for index in range(4000):

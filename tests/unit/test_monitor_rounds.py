@@ -1,13 +1,14 @@
 """Rounds: what they say depends on what was read up to the barrier, never on how it arrived."""
 
 import random
+from datetime import timedelta
 
 from schemas.events.monitor import AlertRaised, AlertResolved, DataQuarantined, RolloutMeasured, WindowMeasured
 from schemas.topics import DATA, LABELS, PREDICTIONS
 from services.monitor.domain.state import dump, load
 from services.monitor.rounds import Engine
 from services.monitor.words import Word
-from tests.unit.monitor_cases import World, engine, facts, rollout
+from tests.unit.monitor_cases import START, World, engine, facts, rollout
 
 SERVING = facts(rollout(1))
 IN_SHADOW = facts(rollout(1), rollout(2, challenger=2))
@@ -132,6 +133,40 @@ def test_a_backlog_of_labels_holds_the_clock_back() -> None:
     counts = watched.state.models["m"].join.counts
     assert (counts.expired, counts.joined) == (0, 900)
     assert watched.state.join.counts.expired == 0
+
+
+def test_a_label_ahead_of_its_time_does_not_hold_up_those_behind_it() -> None:
+    world, watched = World(), engine()
+    far = {"id": "far", "entity": "d0", "time": START + timedelta(days=30_000), "label": True}
+    for partition in range(3):
+        world.add(LABELS.of("s"), partition, far)
+    for _ in range(900):
+        world.event(arms={"champion": 1})
+    lanes = world.lanes(watched)
+    for (topic, _), lane in lanes.items():
+        if topic == DATA.of("s"):
+            lane.at_end = False
+
+    watched.take(lanes, SERVING)
+
+    taken = {p: lane.taken for (topic, p), lane in lanes.items() if topic == LABELS.of("s")}
+    left = sum(len(lane.records) - lane.taken for (topic, _), lane in lanes.items() if topic == LABELS.of("s"))
+    assert all(count > 1 for count in taken.values())
+    assert left == 60  # their time is beyond the clock
+    assert watched.state.models["m"].join.counts.expired == 0
+
+
+def test_labels_that_cannot_be_read_are_counted_and_skipped() -> None:
+    world, watched = World(), engine()
+    for value in (b"[" * 2000, b"{", b"\xff", None, b"{}"):
+        world.topics[LABELS.of("s"), 0].append((len(world.topics[LABELS.of("s"), 0]), value))
+    for _ in range(30):
+        world.event(arms={"champion": 1})
+
+    watched.take(world.lanes(watched), SERVING)
+
+    assert watched.state.labels_refused == 5
+    assert watched.state.models["m"].join.counts.joined == 30
 
 
 def test_predictions_are_conserved_while_some_labels_never_come() -> None:

@@ -103,9 +103,9 @@ class Join(Struct, kw_only=True):
         entry.shadow = score
         return entry
 
-    def label(self, id: str, partition: int, time: int, value: float) -> None:
-        """A label; the first one stands."""
-        entry = self._entry(id, partition, time)
+    def label(self, id: str, partition: int, time: int, value: float, high: int | None = None) -> None:
+        """A label; the first one stands. `high` as for `serve`."""
+        entry = self._entry(id, partition, time if high is None else min(time, high + FURTHEST))
         if entry is None:
             return
         if entry.label is None:
