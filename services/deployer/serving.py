@@ -57,6 +57,7 @@ class Known:
     streams: Mapping[str, StreamSpec] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)  # model → its stream
     serving: Mapping[str, Serving] = field(default_factory=dict)
+    awaited: frozenset[str] = frozenset()  # models that have a champion, none of whose revisions is loaded yet
 
     def models_of(self, stream: str) -> list[str]:
         return [model for model, of in self.models.items() if of == stream]
@@ -68,3 +69,7 @@ class Known:
             for model, serving in self.serving.items()
             if self.models.get(model) == stream
         }
+
+    def awaits(self, stream: str) -> bool:
+        """Whether a model of the stream has a champion that is not loaded yet, but may be."""
+        return any(model in self.awaited for model in self.models_of(stream))

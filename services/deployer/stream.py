@@ -222,23 +222,18 @@ class Stream:
         log.info("revoked %s", [f"{each.topic}[{each.partition}]" for each in partitions])
 
     def _hold(self, places: dict[Where, Place]) -> None:
-        """Read nothing of partitions that were served under more than this scorer has loaded."""
-        ahead = {
-            where for where, place in places.items() if place.is_ahead_of(self._revisions(self._view.known, where))
-        }
+        """Read nothing of partitions that this scorer cannot serve yet; those it reads already go on."""
+        ahead = {where for where, place in places.items() if _must_hold(self._view.known, where, place)}
         if ahead:
             self._consumer.pause([TopicPartition(*where) for where in ahead])
             log.warning("held back: %s", sorted(ahead))
         self._held |= ahead
 
     def _let_go(self, known: Known) -> None:
-        free = {where for where in self._held if not self._places[where].is_ahead_of(self._revisions(known, where))}
+        free = {where for where in self._held if not _must_hold(known, where, self._places[where])}
         if free:
             self._consumer.resume([TopicPartition(*where) for where in free])
         self._held -= free
-
-    def _revisions(self, known: Known, where: Where) -> dict[str, int]:
-        return known.revisions_of(DATA.owner(where[0]) or "")
 
     def _measure(self) -> None:
         now = time.monotonic()
@@ -249,6 +244,11 @@ class Stream:
         for (topic, partition), place in self._places.items():
             _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
             metrics.LAG.labels(DATA.owner(topic), partition).set(max(0, high - place.position))
+
+
+def _must_hold(known: Known, where: Where, place: Place) -> bool:
+    stream = DATA.owner(where[0]) or ""
+    return place.is_ahead_of(known.revisions_of(stream)) or known.awaits(stream)
 
 
 def _consumer(kafka: KafkaSettings, settings: ScorerSettings, slot: int) -> Consumer:

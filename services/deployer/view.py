@@ -2,6 +2,10 @@
 
 Reads lifecycle.registry and lifecycle.deployer from the start, in no group, and stores nothing. What it knows is one
 immutable picture, replaced whole; a picture names only revisions whose versions are in memory and warm.
+
+A version that can never load (not a safe model, not the bytes of its digest) is said once and not tried again. A fault,
+such as S3 being away, says nothing about the version: it is counted, logged and tried again for ever, the version
+before goes on, and a model with nothing loaded is `awaited`: newly owned partitions of its stream are held back.
 """
 
 import logging
@@ -9,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
@@ -16,7 +21,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from schemas import envelope
 from schemas.envelope import Envelope, NotAnEvent
 from schemas.events.deployer import LoadFailed, RolloutChanged
-from schemas.events.parts import Release
+from schemas.events.parts import Release, Signature
 from schemas.events.registry import ModelApplied, StreamApplied
 from schemas.topics import DEPLOYER, REGISTRY
 from services.deployer import metrics
@@ -24,13 +29,12 @@ from services.deployer.places import Record
 from services.deployer.serving import Known, Serving, Version, follow_up
 from shared import telemetry
 from shared.errors import Fatal, Refusal
-from shared.objects import Objects
-from shared.runtime import Model
+from shared.objects import Objects, Tampered
+from shared.runtime import Model, UnsafeModel
 from shared.settings import KafkaSettings
 
 _POLL_SECONDS = 0.1
-_RETRY_SECONDS = 2.0
-_ATTEMPTS = 5  # of a load that fails by a fault, before it is said; it is tried on after that
+_RETRY_SECONDS = (2.0, 4.0, 8.0, 16.0)  # after each fault in a row, the last one from then on
 _WARM_UP_ROWS = (1, 256)
 log = logging.getLogger(__name__)
 
@@ -41,7 +45,7 @@ class View:
     def __init__(self, *, kafka: KafkaSettings, objects: Objects, slot: int) -> None:
         self.known = Known()
         self.failures: SimpleQueue[Envelope] = SimpleQueue()
-        self.complete = False  # everything said before the start is heard, and loaded or known not to load
+        self.complete = False  # everything said before the start is heard, and loaded, awaited or hopeless
         self._kafka = kafka
         self._loader = Loader(objects)
         self._slot = slot
@@ -121,7 +125,7 @@ class View:
                     self._paint(streams={changed.stream_spec.stream: changed.stream_spec})
 
     def _paint(self, **news: dict[str, object]) -> None:
-        merged = {name: {**getattr(self.known, name), **value} for name, value in news.items()}
+        merged: dict[str, Any] = {name: {**getattr(self.known, name), **value} for name, value in news.items()}
         self.known = replace(self.known, **merged)
 
     def _load(self) -> None:
@@ -137,7 +141,17 @@ class View:
                     self._paint(serving={model: serving})
                     metrics.REVISION.labels(model).set(revision)
                     break
+        if (awaited := self._awaited()) != self.known.awaited:
+            self.known = replace(self.known, awaited=awaited)
         self._loader.keep_only(self.known)
+
+    def _awaited(self) -> frozenset[str]:
+        """Models with a rollout of which nothing is loaded, but something may yet."""
+        return frozenset(
+            model
+            for model, rollouts in self._rollouts.items()
+            if model not in self.known.serving and any((model, each) not in self._hopeless for each in rollouts)
+        )
 
     def _try(self, said: Envelope) -> Serving | None:
         changed = said.event
@@ -149,7 +163,7 @@ class View:
                 with telemetry.span("load version", parent=said.traceparent, attributes=_about(changed, release)):
                     self._loader.load(release)
             except Exception as error:  # whatever it was, the version before goes on
-                self._failed(said, release, error, hopeless=isinstance(error, Refusal))
+                self._failed(said, release, error, hopeless=isinstance(error, Refusal | Tampered))
                 return None
         self._attempts.pop(key, None)
         loaded = [self._loader.load(release) for release in releases]
@@ -162,12 +176,12 @@ class View:
         assert isinstance(changed, RolloutChanged)
         key = changed.model, changed.revision
         self._attempts[key] = self._attempts.get(key, 0) + 1
-        self._next_try = time.monotonic() + _RETRY_SECONDS
+        pause = _RETRY_SECONDS[min(self._attempts[key], len(_RETRY_SECONDS)) - 1]
+        self._next_try = time.monotonic() + pause
+        metrics.LOAD_FAILURES.labels(changed.model).inc()
         log.warning("%s:%s at revision %s: %r", changed.model, release.version, changed.revision, error)
         if hopeless:
             self._hopeless.add(key)
-        if hopeless or self._attempts[key] == _ATTEMPTS:
-            metrics.LOAD_FAILURES.labels(changed.model).inc()
             event = LoadFailed(
                 model=changed.model,
                 version=release.version,
@@ -189,16 +203,14 @@ class Loader:
         """Fetch, verify, look, load, warm up; a version that is in memory is given back.
 
         Raises:
-            Fault: S3 failed, or the bytes are not those of the digest.
-            Refusal: the bytes are not a model that may be loaded.
+            Tampered: the bytes are not those of the digest.
+            Fault: S3 failed.
+            UnsafeModel: the bytes are not a model that may be loaded, or one that cannot answer.
         """
         key = _key(release)
         if key not in self._versions:
-            candidate = release.candidate
-            model = Model(self._objects.get_now(candidate.onnx.digest), candidate.signature)
-            for rows in _WARM_UP_ROWS:
-                model.score(np.zeros((rows, len(candidate.signature.features)), dtype=np.float32))
-            self._versions[key] = Version(release=release, model=model)
+            data = self._objects.get_now(release.candidate.onnx.digest)
+            self._versions[key] = Version(release=release, model=_warm(data, release.candidate.signature))
         return self._versions[key]
 
     def keep_only(self, known: Known) -> None:
@@ -210,6 +222,18 @@ class Loader:
             if version
         }
         self._versions = {key: version for key, version in self._versions.items() if key in served}
+
+
+def _warm(data: bytes, signature: Signature) -> Model:
+    try:
+        model = Model(data, signature)
+        for rows in _WARM_UP_ROWS:
+            model.score(np.zeros((rows, len(signature.features)), dtype=np.float32))
+    except (Refusal, MemoryError, OSError):
+        raise
+    except Exception as error:  # ONNX Runtime has no error tree of its own; the same bytes fail again
+        raise UnsafeModel(f"ONNX Runtime refuses it: {error}") from error
+    return model
 
 
 def _key(release: Release) -> tuple[str, int, str]:
