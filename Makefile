@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench chaos clean
+.PHONY: help demo up test check bench clean lock
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -38,7 +38,6 @@ clean: ## forget the environment and caches (not the data under .modelbus)
 
 LOCK_FLAGS := --universal --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: lock
 lock: $(UV) ## pin all dependencies anew, with hashes
 	$(UV) pip compile --upgrade pyproject.toml --group dev $(LOCK_FLAGS) -o requirements.lock
 
@@ -52,5 +51,3 @@ $(VENV)/.installed: requirements.lock pyproject.toml | $(UV)
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv || (rm -rf .uv && $(PYTHON) -m pip install --quiet --target .uv uv==$(UV_VERSION))
 	test -x $@ || .uv/bin/python -m pip install --quiet uv==$(UV_VERSION)
-
-uv: ;

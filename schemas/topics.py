@@ -91,13 +91,13 @@ TRAINER: Final = LifecycleTopic(
 )
 VALIDATOR: Final = LifecycleTopic(
     writer="validator",
-    readers=("registry", "monitor", "trainer"),
+    readers=("registry", "monitor"),
     key="model",
     events=(validator.ModelValidated, validator.ModelRejected),
 )
 REGISTRY: Final = LifecycleTopic(
     writer="registry",
-    readers=SERVICES,
+    readers=("ingestor", "deployer", "monitor"),
     key="model",
     events=(
         registry.StreamApplied,

@@ -25,6 +25,11 @@ class Health:
         return {name: check() for name, check in self.checks.items()}
 
 
+def bare_app() -> FastAPI:
+    """An application without any route of its own, not even FastAPI's documentation."""
+    return FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+
 def add_health(app: FastAPI, health: Health) -> FastAPI:
     """Give `app` the three open routes."""
 

@@ -21,6 +21,7 @@ from schemas.events.base import Event
 from shared import metrics, queries, telemetry
 from shared.outbox import Work, unit_of_work
 from shared.parent import Crashed, open_child
+from shared.postgres import AWAY
 
 Payload = dict[str, Any]
 QUERIES = queries.load(Path(__file__).with_name("jobs.sql"))
@@ -258,6 +259,6 @@ async def _persistently(action: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await action()
-        except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
+        except AWAY as error:
             log.warning("jobs: %r; trying again", error)
             await asyncio.sleep(_BACK_OFF_SECONDS)

@@ -6,6 +6,7 @@ import io
 
 from minio import Minio
 from minio.error import S3Error
+from urllib3.exceptions import HTTPError
 
 from schemas.events.parts import Artifact
 from shared.errors import Fault
@@ -75,8 +76,12 @@ class Objects:
             response = self._client.get_object(bucket_name=self._bucket, object_name=_key(digest))
         except S3Error as error:
             raise Fault(f"{digest}: {error.code}") from error
+        except HTTPError as error:
+            raise Fault(f"{digest}: S3 does not answer: {error}") from error
         try:
             data = response.read()
+        except HTTPError as error:
+            raise Fault(f"{digest}: S3 broke off: {error}") from error
         finally:
             response.close()
             response.release_conn()

@@ -1,7 +1,8 @@
 """Records of the data plane on the hot path: msgspec twins of schemas/records.py, and one decoder for all readers.
 
 The ingestor parks what the decoder refuses; scorers skip the very same records. So every record of a data topic has
-either a place in the table and its predictions, or a dead letter.
+either a place in the table and its predictions, or a dead letter; only in the moment in which a stream's declaration
+changes may the two go by different ones.
 """
 
 from collections.abc import Iterable, Sequence

@@ -4,6 +4,7 @@ Contract of the graph: one input, float32 (n, features); classification has an o
 (n, classes); regression has one output, float32 (n, 1).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,10 +81,15 @@ def check_safe(data: bytes) -> None:
 
 
 def _tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
-    found = list(graph.initializer)
+    found = [*graph.initializer, *_dense(graph.sparse_initializer)]
     for node in graph.node:
         for attribute in node.attribute:
             found += [attribute.t, *attribute.tensors]
+            found += _dense([attribute.sparse_tensor, *attribute.sparse_tensors])
             for inner in (attribute.g, *attribute.graphs):
-                found += _tensors(inner) if inner.node or inner.initializer else []
+                found += _tensors(inner)
     return found
+
+
+def _dense(sparse: Iterable[onnx.SparseTensorProto]) -> list[onnx.TensorProto]:
+    return [part for each in sparse for part in (each.values, each.indices)]

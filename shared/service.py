@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from shared import postgres, telemetry
 from shared.bus import Bus, Handlers
-from shared.health import Health, add_health, serve
+from shared.health import Health, add_health, bare_app, serve
 from shared.kafka import control_topics, ensure_topics, outbox_producer
 from shared.outbox import relay
 from shared.settings import HttpSettings, KafkaSettings, PostgresSettings, TelemetrySettings
@@ -62,7 +62,7 @@ async def open_service(
         await ensure_topics(kafka, control_topics(kafka))
         service = Service(name=name, kafka=kafka, pool=pool, health=health)
         async with (
-            serve(add_health(app or FastAPI(), health), http),
+            serve(add_health(app or bare_app(), health), http),
             _started(outbox_producer(kafka, name)) as producer,
             around(service) if around else nullcontext(),
         ):

@@ -76,10 +76,10 @@ class Release(Part):
 
 
 class Gate(Part):
-    """One gate's verdict: what was measured, what was asked, and why it says so."""
+    """One gate's verdict: what was measured, what was asked, and why it says so. Only `failed` keeps a version out."""
 
     name: str
     value: float | None
     threshold: float | None
-    verdict: Literal["passed", "failed", "not_asked", "no_champion"]
+    verdict: Literal["passed", "failed", "not_asked", "no_champion", "insufficient_data"]
     reason: str

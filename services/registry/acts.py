@@ -23,10 +23,18 @@ from schemas.events.registry import (
 from schemas.specs import ModelSpec, StreamSpec
 from services.registry.domain.audit import Entry
 from services.registry.domain.plan import Change, plan
-from services.registry.domain.stages import NotAwaited, Passage, Stage, check_awaiting, check_retirable, is_approved
+from services.registry.domain.stages import (
+    NotAwaited,
+    Passage,
+    Stage,
+    check_awaiting,
+    check_retirable,
+    is_approved,
+    weakens,
+)
 from services.registry.store import Model, Store, Version
 from shared import telemetry
-from shared.errors import Refusal
+from shared.errors import Forbidden, Refusal
 from shared.kafka import ensure_topics, model_topics, stream_topics
 from shared.outbox import Work, unit_of_work
 from shared.settings import KafkaSettings
@@ -67,6 +75,7 @@ class Acts:
 
         Raises:
             Misfits: nothing was applied, and why.
+            Forbidden: an approval policy is weakened by somebody who may not approve.
         """
         with telemetry.span("registry apply"):
             await self._make_topics(await self.plan(specs))
@@ -75,6 +84,7 @@ class Acts:
                 await store.lock_apply()
                 changes, now = plan(specs, await store.declared()), datetime.now(UTC)
                 applied = [change for change in changes if change.verdict != "unchanged"]
+                check_approval_stays(applied, word.actor)
                 entries = [await _applied(work, change, word, now) for change in applied]
                 if entries:
                     await store.audit(*entries)
@@ -174,6 +184,24 @@ class Acts:
         async with unit_of_work(self.pool, "registry") as work:
             await _locked_model(Store(work.connection), model)
             return await _ordered(work, TrainingOrdered(model=model, actor=word.actor, reason=word.reason), word, {})
+
+
+def check_approval_stays(changes: Sequence[Change], actor: str) -> None:
+    """Who may not say yes may not do away with the asking.
+
+    Raises:
+        Forbidden: a change weakens an approval policy, and the actor is no approver.
+    """
+    for change in changes:
+        for each in change.fields:
+            if (
+                each.field == "rollout.approval"
+                and weakens(each.old, each.new)
+                and actor.partition(":")[0] != "approver"
+            ):
+                raise Forbidden(
+                    f"{change.name}: rollout.approval from {each.old} to {each.new}: expected the role approver"
+                )
 
 
 async def _applied(work: Work, change: Change, word: Word, now: datetime) -> Entry:

@@ -21,7 +21,7 @@ from schemas.events.registry import ApprovalRequested, ModelRegistered
 from schemas.events.trainer import ModelTrained, TrainingFailed, TrainingProgressed
 from schemas.events.validator import ModelRejected, ModelValidated
 from services.registry.domain.audit import Entry
-from services.registry.domain.stages import Passage, Stage, stage_at_end, stages_after
+from services.registry.domain.stages import Passage, Stage, stage_at_end, stages_after, strictest
 from services.registry.store import Model, Store
 from shared import telemetry
 from shared.errors import TooEarly
@@ -71,7 +71,7 @@ async def on_model_validated(event: ModelValidated, work: Work) -> None:
         return
     await _judge(store, work, event, version)
     release = Release(version=version, candidate=event.candidate)
-    approval = model.spec.rollout.approval
+    approval = strictest(model.spec.rollout.approval, event.candidate.spec.rollout.approval)
     said = ModelRegistered(model=event.model, version=version, release=release, gates=event.gates, approval=approval)
     await work.emit(said, correlation_id=event.run_id)
     if approval != "none":

@@ -17,10 +17,12 @@ FROM revision r, jsonb_each(r.spec -> 'features') f
 WHERE r.kind = 'stream' ORDER BY r.name, f.key, r.revision DESC
 
 -- name: serving
--- Which live versions need which feature of which stream.
+-- Which versions that serve, may come to serve or served last need which feature of which stream.
 SELECT m.stream, f.value AS feature, array_agg(v.model || ':' || v.version ORDER BY v.model, v.version) AS users
 FROM version v JOIN model m ON m.name = v.model, jsonb_array_elements_text(v.candidate -> 'spec' -> 'features') f
-WHERE v.stage = ANY($1::text[]) GROUP BY m.stream, f.value
+WHERE v.stage = ANY($1::text[])
+   OR v.version = (SELECT max(a.version) FROM version a WHERE a.model = v.model AND a.stage = 'archived')
+GROUP BY m.stream, f.value
 
 -- name: save_stream
 -- The latest revision of a stream.

@@ -15,7 +15,7 @@ from schemas.events.validator import ModelRejected, ModelValidated
 from schemas.specs import ModelSpec, StreamSpec
 from services.registry.domain.audit import BEGINNING, Entry, canonical, seal
 from services.registry.domain.plan import Change, Declared
-from services.registry.domain.stages import LIVE, Passage
+from services.registry.domain.stages import NEEDING, Passage
 from shared import queries
 from shared.postgres import Connection
 
@@ -75,7 +75,7 @@ class Store:
                    for row in await self._rows("streams")}  # fmt: skip
         models = {row["name"]: (ModelSpec.model_validate(row["spec"]), row["revision"])
                   for row in await self._rows("models")}  # fmt: skip
-        serving = {(row["stream"], row["feature"]): row["users"] for row in await self._rows("serving", list(LIVE))}
+        serving = {(row["stream"], row["feature"]): row["users"] for row in await self._rows("serving", list(NEEDING))}
         columns = {(row["stream"], row["feature"]): row["type"] for row in await self._rows("columns")}
         return Declared(streams=streams, models=models, serving=serving, columns=columns)
 

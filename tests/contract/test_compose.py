@@ -87,6 +87,12 @@ def test_every_container_has_a_pinned_image_limits_and_a_way_to_tell_its_health(
             assert "healthcheck" in container or service in {"otel-collector", "jaeger"}, service  # no shell in them
 
 
+def test_kafka_writes_where_its_volume_is() -> None:
+    kafka = layer("core.yaml")["services"]["kafka"]
+
+    assert kafka["volumes"] == [f"kafka:{kafka['environment']['KAFKA_LOG_DIRS']}"]
+
+
 def test_services_start_after_the_parts_they_need() -> None:
     services = layer("core.yaml")["services"]
 

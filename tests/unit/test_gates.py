@@ -277,7 +277,7 @@ def test_one_bad_slice_fails_and_is_named() -> None:
 def test_slices_below_the_minimum_of_rows_are_not_judged() -> None:
     gate = verdict(evidence_of({"slices": {"max_gap": 0.0, "min_rows": 2000}}), "slices")
 
-    assert (gate.verdict, gate.value) == ("passed", None)
+    assert (gate.verdict, gate.value) == ("insufficient_data", None)
     assert "none has 2000" in gate.reason
 
 

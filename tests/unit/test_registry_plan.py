@@ -6,7 +6,9 @@ import pytest
 
 from schemas.specs import ModelSpec, StreamSpec
 from schemas.topics import DATA, LABELS, PREDICTIONS, SHADOW
+from services.registry.acts import check_approval_stays
 from services.registry.domain.plan import Declared, Misfits, plan
+from shared.errors import Forbidden
 
 STREAM: dict[str, Any] = {
     "stream": "rivers",
@@ -148,3 +150,14 @@ def test_a_model_needs_a_declared_stream_and_keeps_it_and_its_task() -> None:
 
 def test_all_reasons_are_told_at_once() -> None:
     assert len(refused(stream(partitions=8, entity="river"), model(features=["depth"]), on=declared())) == 3
+
+
+@pytest.mark.parametrize("actor", ["operator:ann", "operator"])
+def test_who_may_not_approve_may_not_do_away_with_the_approval(actor: str) -> None:
+    was = Declared(streams={"rivers": (stream(), 1)}, models={"flood": (model(rollout={"approval": "four_eyes"}), 1)})
+    weaker = plan([model(rollout={"approval": "required"})], was)
+
+    with pytest.raises(Forbidden, match=r"rollout\.approval from four_eyes to required"):
+        check_approval_stays(weaker, actor)
+    check_approval_stays(weaker, "approver:bob")
+    check_approval_stays(plan([model(rollout={"approval": "required"})], declared()), actor)

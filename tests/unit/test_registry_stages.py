@@ -15,6 +15,8 @@ from services.registry.domain.stages import (
     is_approved,
     stage_at_end,
     stages_after,
+    strictest,
+    weakens,
 )
 from tests.contract.examples import example
 
@@ -79,15 +81,22 @@ def test_only_a_waiting_version_can_be_decided_and_only_in_time() -> None:
 
 
 def test_one_person_is_enough_unless_four_eyes_are_asked_for() -> None:
-    assert is_approved("required", ["ann"])
-    assert not is_approved("four_eyes", ["ann"])
+    assert is_approved("required", ["approver:ann"])
+    assert not is_approved("four_eyes", ["approver:ann"])
+    assert not is_approved("four_eyes", ["approver:ann", "approver"])  # whoever gives no name could be Ann again
     assert not is_approved("required", [])
 
 
-@pytest.mark.parametrize("stage", ["shadow", "canary", "champion", "retired"])
-def test_what_serves_or_is_retired_cannot_be_retired(stage: str) -> None:
+@pytest.mark.parametrize("stage", ["trained", "awaiting_approval", "shadow", "canary", "champion", "retired"])
+def test_what_serves_waits_for_a_verdict_or_is_retired_cannot_be_retired(stage: str) -> None:
     with pytest.raises(NotAwaited):
         check_retirable(stage)
+
+
+def test_the_stricter_approval_policy_counts() -> None:
+    assert strictest("required", "none") == "required"
+    assert weakens("four_eyes", "required")
+    assert not weakens("none", "required")
 
 
 def chain(count: int) -> list[tuple[int, Entry, str, str]]:

@@ -11,6 +11,8 @@ from shared.errors import Refusal
 Stage: TypeAlias = Literal["trained", "rejected", "registered", "awaiting_approval", "approved", "refused", "shadow",
                            "canary", "champion", "archived", "rolled_back", "retired"]  # fmt: skip
 Policy: TypeAlias = Literal["none", "required", "four_eyes"]
+_STRICTNESS = ("none", "required", "four_eyes")
+NEEDING: Collection[str] = ("trained", "registered", "awaiting_approval", "approved", "shadow", "canary", "champion")
 LIVE: Collection[str] = ("shadow", "canary", "champion")
 
 
@@ -40,7 +42,7 @@ def stages_after(changed: RolloutChanged, now: Mapping[int, str]) -> dict[int, S
         after[changed.challenger.version] = changed.phase
     former = (version for version, stage in now.items() if stage == "champion" and version not in after)
     after |= dict.fromkeys(former, "archived")
-    return {version: stage for version, stage in after.items() if now.get(version) != stage}
+    return {version: stage for version, stage in after.items() if now.get(version) not in (stage, "retired")}
 
 
 def stage_at_end(ended: RolloutEnded, now: str | None) -> Stage | None:
@@ -63,20 +65,42 @@ def check_awaiting(stage: str, expires_at: datetime | None, now: datetime) -> No
 
 
 def is_approved(policy: str, actors: Collection[str]) -> bool:
-    """Whether the people who said yes are enough; the same person twice is one.
+    """Whether the people who said yes are enough; the same person twice is one, and four eyes have two names.
 
-    >>> is_approved("four_eyes", ["ann", "ann"]), is_approved("four_eyes", ["ann", "bob"])
-    (False, True)
+    A token proves the role; the name is its holder's word, which the audit keeps.
+
+    >>> is_approved("four_eyes", ["approver:ann", "approver"])
+    False
+    >>> is_approved("four_eyes", ["approver:ann", "approver:bob"])
+    True
     """
-    return len(set(actors)) >= (2 if policy == "four_eyes" else 1)
+    if policy == "four_eyes":
+        return len({actor for actor in actors if ":" in actor}) >= 2
+    return len(actors) >= 1
+
+
+def strictest(*policies: Policy) -> Policy:
+    """The policy that asks for most.
+
+    >>> strictest("none", "four_eyes", "required")
+    'four_eyes'
+    """
+    return max(policies, key=_STRICTNESS.index)
+
+
+def weakens(old: object, new: object) -> bool:
+    """Whether a declared approval policy asks for less than the one before."""
+    return _STRICTNESS.index(str(new)) < _STRICTNESS.index(str(old))
 
 
 def check_retirable(stage: str) -> None:
-    """A version that serves or is being tried cannot be retired.
+    """A version that serves, is being tried or waits for a verdict cannot be retired.
 
     Raises:
-        NotAwaited: it is live, or retired already.
+        NotAwaited: it is one of these, or retired already.
     """
+    if stage in ("trained", "awaiting_approval"):
+        raise NotAwaited(f"the version is {stage}; it can be retired when its gates and approvers have spoken")
     if stage in LIVE:
         raise NotAwaited(f"the version is {stage}; roll it back first")
     if stage == "retired":

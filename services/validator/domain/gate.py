@@ -1,12 +1,12 @@
 """What every gate has in common, and how they are found: each says value, threshold, verdict and reason, or why not."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from schemas.events.parts import Gate
 from schemas.specs import Gates
@@ -17,12 +17,22 @@ Need = Literal["rows", "champion", "scikit_learn"]
 Detail = dict[str, Any]
 
 
+_VERDICTS: Final[Mapping[bool | None, Literal["passed", "failed", "insufficient_data"]]] = {
+    True: "passed",
+    False: "failed",
+    None: "insufficient_data",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a gate found; `threshold` only where it is another than the one that was asked."""
+    """What a gate found; `threshold` only where it is another than the one that was asked.
+
+    `passed` is None where there were too few rows to tell.
+    """
 
     value: float | None
-    passed: bool
+    passed: bool | None
     reason: str
     detail: Detail = field(default_factory=dict)
     threshold: float | None = None
@@ -87,7 +97,7 @@ class Check(ABC):
             name=self.name,
             value=value,
             threshold=asked if measured.threshold is None else measured.threshold,
-            verdict="passed" if passed else "failed",
+            verdict=_VERDICTS[passed],
             reason=reason,
         )
         return Finding(gate=gate, detail=measured.detail)

@@ -41,7 +41,7 @@ class Slices(Check):
         ]
         judged = [each for each in found if each["gap"] is not None]
         if not judged:
-            return Measured(value=None, passed=True, reason=_too_small(evidence), detail={"slices": found})
+            return Measured(value=None, passed=None, reason=_too_small(evidence), detail={"slices": found})
         worst = max(judged, key=lambda each: (each["at_least"] > threshold, each["gap"]))
         metric, _ = main_metric(evidence.task)
         return Measured(
@@ -110,7 +110,10 @@ class Fairness(Check):
             group.feature: differences(truth, said, evidence.rows.answers.shape[1], group.members())[self.criterion]
             for group in sensitive
         }
-        feature, value = max(found.items(), key=lambda item: item[1]["difference"])
+        feature, value = max(found.items(), key=lambda item: _size(item[1]))
+        if value["difference"] is None:
+            reason = f"{self.name}: of each sensitive feature {value['between']}"
+            return Measured(value=None, passed=None, reason=reason, detail={"features": found})
         return Measured(
             value=value["difference"],
             passed=value["difference"] <= threshold,
@@ -138,7 +141,11 @@ def differences(truth: Any, said: Any, classes: int, groups: Mapping[str, Rows])
 
 
 def _largest(spreads: list[dict[str, Any]]) -> dict[str, Any]:
-    return max(spreads, key=lambda spread: spread["difference"])
+    return max(spreads, key=_size)
+
+
+def _size(spread: Mapping[str, Any]) -> float:
+    return -1.0 if spread["difference"] is None else float(spread["difference"])
 
 
 def _spread(chosen: Rows, groups: Mapping[str, Rows], among: Rows) -> dict[str, Any]:
@@ -148,7 +155,7 @@ def _spread(chosen: Rows, groups: Mapping[str, Rows], among: Rows) -> dict[str, 
         name: float(chosen[rows & among].mean()) for name, rows in groups.items() if counts[name] >= _LEAST_GROUP_ROWS
     }
     if len(rates) < 2:
-        return {"difference": 0.0, "between": f"fewer than two groups have {_LEAST_GROUP_ROWS} rows", "rates": rates}
+        return {"difference": None, "between": f"fewer than two groups have {_LEAST_GROUP_ROWS} rows", "rates": rates}
     low, high = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
     between = f"{rates[high]:.4f} for {high}, {rates[low]:.4f} for {low}"
     return {"difference": rates[high] - rates[low], "between": between, "rates": rates}
