@@ -9,14 +9,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
-
 from services.deployer.settings import ScorerSettings
 from services.deployer.stream import Stream
 from services.deployer.view import View
 from shared import telemetry
 from shared.errors import Fatal
-from shared.health import Health, add_health, serve
+from shared.health import Health, add_health, bare_app, serve
 from shared.kafka import control_topics, ensure_topics
 from shared.objects import Objects
 from shared.service import until_stopped
@@ -66,7 +64,7 @@ async def opened(settings: ScorerSettings, slot: int) -> AsyncIterator[list[asyn
     view = View(kafka=kafka, objects=Objects(S3Settings()), slot=slot)
     stream = Stream(kafka=kafka, settings=settings, slot=slot, view=view)
     health.checks["stream"] = lambda: time.monotonic() - stream.beat < settings.stalled_after_seconds
-    async with serve(add_health(FastAPI(), health), settings.port_of(slot)):
+    async with serve(add_health(bare_app(), health), settings.port_of(slot)):
         following, serving = _Loop("view", view.run), _Loop("stream", stream.run)
         watching = _watch(health, stream)
         yield [asyncio.create_task(each) for each in (following.ended(), serving.ended(), watching)]
