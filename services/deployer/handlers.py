@@ -44,8 +44,11 @@ async def on_rollout_switched(event: RolloutSwitched, work: Work) -> None:
 
 
 async def on_load_failed(event: LoadFailed, work: Work) -> None:
-    rollout = await Store(work.connection).rollout(event.model)
-    await _conclude(rollout.not_loaded(event.version, f"not loaded: {event.explanation}"), work)
+    store = Store(work.connection)
+    rollout = await store.rollout(event.model)
+    switched = await store.switched(rollout, since=rollout.entered(event.version))
+    why = f"not loaded: {event.explanation}"
+    await _conclude(rollout.not_loaded(event.version, event.revision, switched, why), work)
 
 
 async def _approve(release: Release, work: Work) -> None:

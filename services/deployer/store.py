@@ -30,7 +30,8 @@ class Store:
             _QUERIES["note_switch"], switched.model, switched.partition, switched.revision, switched.offset
         )
 
-    async def switched(self, rollout: Rollout) -> int:
-        """Partitions that are served under the rollout's current revision."""
-        count: int = await self._connection.fetchval(_QUERIES["switched_partitions"], rollout.model, rollout.revision)
+    async def switched(self, rollout: Rollout, since: int | None = None) -> int:
+        """Partitions that are served under the rollout's current revision, or under one from `since` on."""
+        least = rollout.revision if since is None else since
+        count: int = await self._connection.fetchval(_QUERIES["switched_partitions"], rollout.model, least)
         return count

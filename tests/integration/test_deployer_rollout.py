@@ -133,6 +133,19 @@ async def test_orders_and_load_failures_reach_the_rollout(pool: asyncpg.Pool) ->
     assert "ada" in changes[-1].reason
 
 
+async def test_a_scorer_that_cannot_load_what_others_serve_dethrones_nobody(pool: asyncpg.Pool) -> None:
+    await hear(pool, registered(1), "a")
+    await hear(pool, registered(2), "b")
+    await hear(pool, RolloutOrdered(model="m", order="promote", actor="ada", reason="sure"), "o")
+    await hear(pool, RolloutSwitched(model="m", stream="s", partition=0, offset=7, revision=3), "s")
+    await hear(pool, LoadFailed(model="m", version=2, revision=3, explanation="gone"), "f")
+    await hear(pool, registered(3), "c")
+    await hear(pool, LoadFailed(model="m", version=2, revision=4, explanation="gone"), "g")
+
+    changes = [each.event for each in await spoken(pool) if isinstance(each.event, RolloutChanged)]
+    assert [change.champion.version for change in changes] == [1, 1, 2, 2]
+
+
 @contextmanager
 def deployer() -> Iterator[subprocess.Popen[bytes]]:
     """The rollout as a process of its own."""

@@ -303,15 +303,58 @@ def test_orders_that_find_nothing_to_do_say_nothing() -> None:
         assert serving().ordered(order, "why") == Decision(serving())
 
 
-def test_a_challenger_that_does_not_load_falls() -> None:
-    decision = in_shadow().not_loaded(2, "not ONNX")
+def ordered_at_once() -> Rollout:
+    """Version 2 is champion by a person's word, before any scorer served it."""
+    return in_shadow().ordered("promote", "why").rollout
 
-    assert ends(decision) == [(2, "rolled_back")]
+
+def unloaded(rollout: Rollout, version: int, *, revision: int | None = None, switched: int = 0) -> Decision:
+    return rollout.not_loaded(version, rollout.revision if revision is None else revision, switched, "not ONNX")
+
+
+def test_a_challenger_that_does_not_load_falls() -> None:
+    assert ends(unloaded(in_shadow(), 2)) == [(2, "rolled_back")]
 
 
 def test_a_new_champion_that_does_not_load_gives_way_to_the_one_before_and_a_first_one_stays() -> None:
-    assert changes(promoted().not_loaded(2, "gone"))[0].champion.version == 1
-    assert serving().not_loaded(1, "gone") == Decision(serving())
+    assert changes(unloaded(ordered_at_once(), 2))[0].champion.version == 1
+    assert unloaded(serving(), 1) == Decision(serving())
+
+
+def test_a_version_that_a_scorer_serves_stays_though_another_cannot_load_it() -> None:
+    for rollout in (in_shadow(), in_canary(), ordered_at_once(), promoted()):
+        assert unloaded(rollout, 2, switched=1) == Decision(rollout)
+
+
+def test_a_load_that_failed_under_an_earlier_revision_says_nothing() -> None:
+    for rollout in (in_canary(), ordered_at_once()):
+        assert unloaded(rollout, 2, revision=rollout.revision - 1) == Decision(rollout)
+
+
+def test_a_champion_is_proven_from_the_first_revision_it_served_a_challenger_by_the_current_one() -> None:
+    canary, champion = in_canary(), promoted()
+
+    assert (canary.entered(2), champion.entered(2)) == (canary.revision, canary.revision)
+    assert champion.revision > canary.revision
+
+
+def test_a_freeze_does_not_shield_what_does_not_load_and_goes_on() -> None:
+    for rollout in (in_shadow(), ordered_at_once()):
+        decision = unloaded(rollout.ordered("freeze", "why").rollout, 2)
+
+        assert ends(decision) == [(2, "rolled_back")]
+        assert decision.rollout.frozen
+
+
+def test_beside_the_champion_before_a_challenger_begins_anew_in_shadow() -> None:
+    rollout = ordered_at_once().approved(entrant(3)).rollout
+
+    decision = unloaded(rollout, 2)
+
+    [change] = changes(decision)
+    assert change.challenger is not None
+    assert (change.phase, change.champion.version, change.challenger.version, change.share) == ("shadow", 1, 3, 0.0)
+    assert ends(decision) == [(2, "rolled_back")]
 
 
 def test_a_retired_version_leaves_wherever_it_stands_but_a_champion_goes_on() -> None:

@@ -165,15 +165,26 @@ class Rollout(Part):
             return Decision(self._with(frozen=frozen))
         return self._change(about, why, frozen=frozen)
 
-    def not_loaded(self, version: int, why: str) -> Decision:
-        """A scorer cannot load a version: a challenger falls, a new champion gives way to the one before."""
-        if self.frozen:
+    def not_loaded(self, version: int, revision: int, switched: int, why: str) -> Decision:
+        """A scorer can never load a version: a challenger falls, a new champion gives way to the one before.
+
+        Only if nobody could: the word is about the current revision, and no partition has switched since
+        `entered(version)`. One scorer's trouble with what others serve is left to people. A freeze does not shield
+        what cannot be served; it goes on afterwards. A first champion stays: there is none before it.
+        """
+        if revision != self.revision or switched:
             return Decision(self)
         if self.challenger is not None and self.challenger.version == version:
             return self._roll_back(why)
         if self.champion is not None and self.champion.version == version and self.former is not None:
-            return self._restore(why) if self.challenger is None else Decision(self)
+            return self._restore(why)
         return Decision(self)
+
+    def entered(self, version: int) -> int:
+        """The revision from which on a switched partition proves that the version loads: a champion's first."""
+        if self.champion is not None and self.champion.version == version:
+            return self.champion.served_from or self.revision
+        return self.revision
 
     def retired(self, version: int, why: str) -> Decision:
         """A version may not go live any more. A champion goes on until there is another."""
@@ -205,11 +216,12 @@ class Rollout(Part):
         return back.adding(*_fallen(back.rollout, fallen, reason)).with_next()
 
     def _restore(self, reason: str) -> Decision:
-        """The champion before serves again."""
+        """The champion before serves again; a challenger begins anew beside it, in shadow."""
         fallen, former = self.champion, self.former
         assert fallen is not None
         assert former is not None
-        back = self._change(fallen, reason, phase="serving", champion=former, former=None)
+        phase = "serving" if self.challenger is None else "shadow"
+        back = self._change(fallen, reason, phase=phase, champion=former, former=None, share=0.0, step=0)
         return back.adding(*_fallen(back.rollout, fallen, reason)).with_next()
 
     # -- changes
