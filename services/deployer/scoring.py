@@ -18,7 +18,8 @@ from shared.records import ENCODER, Batch, Prediction, Record, StreamDecoder
 Arm = Literal["champion", "canary", "shadow"]
 _CONSTANT = [
     ("ce_specversion", b"1.0"),
-    ("ce_type", b"modelbus.prediction.made.v1"),
+    ("ce_type", b"modelbus.record.prediction.v1"),
+    ("ce_dataschema", b"modelbus:schemas/record.prediction/v1.0.json"),
     ("ce_source", f"{SOURCE}/scorer".encode()),
     ("content-type", b"application/json"),
 ]
