@@ -2,6 +2,11 @@
 
 The ends of the predictions are asked for first, then those of the data, then those of the labels: so each answer's
 input lies below the data's end, and labels are at least as fresh as the data that moves the clock.
+
+Memory: a partition that holds _SHARES_HELD shares is paused until less than one is left, and no more than a share is
+fetched at a time. So a partition holds less than _SHARES_HELD + 1 shares, and all of them less than so many times the
+budget of a round in records (a share is _LEAST_SHARE at least); the client's own queue is bounded by
+`queued.max.messages.kbytes`. Some shares, and not one, because the client forgets what it fetched ahead at a pause.
 """
 
 import logging
@@ -26,6 +31,7 @@ _ASK_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 _STALL_SECONDS = 5.0  # a round ends without the partitions that bring nothing for so long
 _LEAST_SHARE = 200
+_SHARES_HELD = 4
 _UNKNOWN = {
     *(KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION),  # noqa: SLF001
     *(KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE),
@@ -39,6 +45,7 @@ class _Buffer:
 
     fetched: int
     records: deque[Record] = field(default_factory=deque)
+    paused: bool = False
 
 
 class Reader:
@@ -58,6 +65,7 @@ class Reader:
                 "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 50,
                 "queued.min.messages": 20_000,
+                "queued.max.messages.kbytes": 65_536,
             }
         )
         self._buffers: dict[Where, _Buffer] = {}
@@ -76,7 +84,7 @@ class Reader:
         self._assign(ends, positions)
         share = max(_LEAST_SHARE, budget // max(1, len(ends)))
         wanted = {where: self._target(where, end, positions, share) for where, end in ends.items()}
-        self._fetch(wanted, budget)
+        self._fetch(wanted, share)
         return {where: self._lane(where, target, ends[where]) for where, target in wanted.items()}
 
     def waiting(self) -> dict[str, int]:
@@ -87,6 +95,10 @@ class Reader:
             at = buffer.records[0][0] if buffer.records else buffer.fetched
             behind[where[0]] = behind.get(where[0], 0) + max(0, end - at)
         return behind
+
+    def held(self) -> int:
+        """Records in memory."""
+        return sum(len(buffer.records) for buffer in self._buffers.values())
 
     def taken(self, lanes: Mapping[Where, Lane]) -> None:
         """Let go of what a round took."""
@@ -132,10 +144,12 @@ class Reader:
         start = records[0][0] if records else max(positions.get(where[0], {}).get(where[1], 0), 0)
         return min(end, start + share)
 
-    def _fetch(self, wanted: Mapping[Where, int], budget: int) -> None:
+    def _fetch(self, wanted: Mapping[Where, int], share: int) -> None:
+        """A partition that is wanted holds less than its share, and so is never paused."""
         last = time.monotonic()
-        while any(self._buffers[where].fetched < target for where, target in wanted.items()):
-            messages = self._consumer.consume(budget, _POLL_SECONDS)
+        while self._behind(wanted):
+            self._pause(share)
+            messages = self._consumer.consume(share, _POLL_SECONDS)
             for message in messages:
                 self._keep(message)
             now = time.monotonic()
@@ -143,8 +157,17 @@ class Reader:
             if now - last > _STALL_SECONDS:
                 log.warning("nothing came for %s s from %s", _STALL_SECONDS, self._behind(wanted))
                 return
-            if sum(len(buffer.records) for buffer in self._buffers.values()) > 2 * budget:
-                return
+
+    def _pause(self, share: int) -> None:
+        """Ask for no more where several shares are held, and for more where less than one is left."""
+        for where, buffer in self._buffers.items():
+            held = len(buffer.records)
+            if not buffer.paused and held >= _SHARES_HELD * share:
+                self._consumer.pause([TopicPartition(*where)])
+                buffer.paused = True
+            elif buffer.paused and held < share:
+                self._consumer.resume([TopicPartition(*where)])
+                buffer.paused = False
 
     def _behind(self, wanted: Mapping[Where, int]) -> list[Where]:
         return [where for where, target in wanted.items() if self._buffers[where].fetched < target]
@@ -154,6 +177,8 @@ class Reader:
         if topic is None or partition is None or offset is None:
             raise Fatal(f"the consumer: {error}")
         buffer = self._buffers[topic, partition]
+        if error is None and offset < buffer.fetched:
+            return  # fetched again after a pause
         if error is None:
             buffer.records.append((offset, message.value()))
             buffer.fetched = offset + 1
