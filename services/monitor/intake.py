@@ -14,6 +14,7 @@ from services.monitor.domain.rows import Values
 from shared.records import PREDICTIONS, UNREADABLE, LabelDecoder, StreamDecoder
 
 Record = tuple[int, bytes | None]  # offset, value
+_MAX_OFFSET = 2**63
 
 
 @dataclass(kw_only=True)
@@ -65,10 +66,12 @@ class Intake:
 
     spec: StreamSpec
     refused_labels: int = field(default=0, init=False)
+    refused_answers: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self._data = StreamDecoder(self.spec)
         self._labels = LabelDecoder(self.spec)
+        self._partitions = range(self.spec.partitions)
         self._classes = {value: float(code) for code, value in enumerate(self.spec.label.values)}
 
     def data(self, records: Sequence[Record]) -> DataPart:
@@ -110,14 +113,23 @@ class Intake:
         answers = []
         for offset, value in lane.records:
             answer = self._answer(partition, offset, value)
-            if not known(answer):
+            if answer is None:
+                self.refused_answers += 1
+            elif known(answer):
+                answers.append(answer)
+            else:
                 break
-            answers.append(answer)
             lane.taken += 1
         return answers
 
-    def _answer(self, partition: int, offset: int, value: bytes | None) -> Answer:
-        said = PREDICTIONS.decode(value or b"")
+    def _answer(self, partition: int, offset: int, value: bytes | None) -> Answer | None:
+        """None for what no scorer writes."""
+        try:
+            said = PREDICTIONS.decode(value or b"")
+        except UNREADABLE:
+            return None
+        if not (said.partition in self._partitions and 0 <= said.offset < _MAX_OFFSET and 1 < said.time.year < 9999):
+            return None
         classes = self.spec.label.values
         output = tuple(said.probabilities.get(name, 0.0) for name in classes) if said.probabilities else (said.score,)
         score = Score(said.version, said.revision, said.arm, output)

@@ -14,6 +14,7 @@ PENDING = Gauge("modelbus_monitor_pending", "Predictions that wait for their lab
 EXPIRED = Gauge("modelbus_monitor_expired", "Predictions whose label did not come.", ["model"])
 SAMPLED_OUT = Gauge("modelbus_monitor_sampled_out", "Predictions beyond the cap, left out by id.", ["model"])
 LABELS = Gauge("modelbus_monitor_labels", "Labels that joined nothing new.", ["model", "fate"])
+REFUSED = Gauge("modelbus_monitor_refused_predictions", "Prediction records that could not be read.", ["model"])
 CLOCK = Gauge("modelbus_monitor_clock_seconds", "Event time the monitor has come to, since 1970.", ["stream"])
 IMPLAUSIBLE = Gauge("modelbus_monitor_implausible", "Records too far ahead of time to be believed.", ["stream"])
 LAG = Gauge(
@@ -33,6 +34,7 @@ def show(stream: str, state: StreamState) -> None:
     for name, model in state.models.items():
         counts = model.join.counts
         PREDICTIONS.labels(name).set(counts.predictions)
+        REFUSED.labels(name).set(model.refused)
         JOINED.labels(name).set(counts.joined)
         PENDING.labels(name).set(counts.pending)
         EXPIRED.labels(name).set(counts.expired)

@@ -89,6 +89,7 @@ class Engine:
             for answer in self.intake.answers(partition, lane, known):
                 entry = model.join.shadow(answer.id, partition, answer.time, answer.score)
                 _tell(measuring, answer, entry)
+        model.refused, self.intake.refused_answers = model.refused + self.intake.refused_answers, 0
         return measuring.fill(served, self.state.rows, start)
 
     def _labels(self, stream: str, lanes: Lanes) -> None:

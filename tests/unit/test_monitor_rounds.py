@@ -3,8 +3,10 @@
 import random
 from datetime import timedelta
 
+import msgspec
+
 from schemas.events.monitor import AlertRaised, AlertResolved, DataQuarantined, RolloutMeasured, WindowMeasured
-from schemas.topics import DATA, LABELS, PREDICTIONS
+from schemas.topics import DATA, LABELS, PREDICTIONS, SHADOW
 from services.monitor.domain.state import dump, load
 from services.monitor.rounds import Engine
 from services.monitor.words import Word
@@ -167,6 +169,27 @@ def test_labels_that_cannot_be_read_are_counted_and_skipped() -> None:
 
     assert watched.state.labels_refused == 5
     assert watched.state.models["m"].join.counts.joined == 30
+
+
+def test_predictions_that_no_scorer_writes_are_counted_and_skipped() -> None:
+    world, watched = World(), engine()
+    world.event(arms={"champion": 1})
+    written = next(
+        records[0][1] for (topic, _), records in world.topics.items() if topic == PREDICTIONS.of("m") and records
+    )
+    assert written is not None
+    answer = msgspec.json.decode(written) | {"event_id": "other"}
+    wrong = [{"partition": 3}, {"offset": -1}, {"offset": 2**63}, {"time": "0001-01-01T00:00:00+14:00"}, {"score": "x"}]
+    for value in (b"[" * 2000, b"{", b"\xff", None, *(msgspec.json.encode(answer | each) for each in wrong)):
+        for topic in (PREDICTIONS.of("m"), SHADOW.of("m")):
+            world.topics[topic, 0].append((len(world.topics[topic, 0]), value))
+    for _ in range(30):
+        world.event(arms={"champion": 1})
+
+    watched.take(world.lanes(watched), SERVING)
+
+    model = watched.state.models["m"]
+    assert (model.refused, model.join.counts.predictions) == (18, 31)
 
 
 def test_predictions_are_conserved_while_some_labels_never_come() -> None:

@@ -34,6 +34,7 @@ class ModelState(Struct, kw_only=True):
     """One model that has been served. `evidence` is by rollout, `<champion>:<challenger>`."""
 
     join: Join = field(default_factory=Join)
+    refused: int = 0  # records in its topics that no scorer writes
     answered: Vector = field(default_factory=dict)  # input partition → next input offset without an answer
     clock: int | None = None
     versions: dict[int, VersionState] = field(default_factory=dict)
