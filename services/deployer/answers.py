@@ -1,7 +1,9 @@
 """What a version says about a batch, in the terms of its task."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from schemas.specs import ModelSpec
 from shared.runtime import Scores
@@ -11,10 +13,10 @@ Label = bool | str | None
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """Plain Python lists, one entry a record."""
+    """Plain Python lists, one entry a record; a score of None is no answer."""
 
     version: int
-    scores: Sequence[float]
+    scores: Sequence[float | None]
     labels: Sequence[Label]
     probabilities: Sequence[dict[str, float] | None]
 
@@ -31,7 +33,22 @@ def threshold_of(spec: ModelSpec) -> float:
 
 
 def answers_of(version: int, spec: ModelSpec, classes: Sequence[str], scores: Scores) -> Answers:
-    """Scores (n,) → answers (n,): true from the threshold of the costs on, the likeliest class, or the value alone."""
+    """Scores (n,) → answers (n,): true from the threshold of the costs on, the likeliest class, or the value alone.
+
+    A record is not answered where a number is not finite: no label or score can be made of it.
+    """
+    answers = _answers_of(version, spec, classes, scores)
+    finite = np.isfinite(scores.score)
+    if scores.probabilities is not None:
+        finite &= np.isfinite(scores.probabilities).all(axis=1)
+    if finite.all():
+        return answers
+    return replace(
+        answers, scores=[score if sound else None for score, sound in zip(answers.scores, finite, strict=True)]
+    )
+
+
+def _answers_of(version: int, spec: ModelSpec, classes: Sequence[str], scores: Scores) -> Answers:
     count = len(scores.score)
     if spec.task == "binary":
         labels = (scores.score >= threshold_of(spec)).tolist()

@@ -14,6 +14,11 @@ KEYED_OTHERWISE = Counter(
     "Records whose key is not their entity: no order, no label join.",
     ["stream"],
 )
+NOT_FINITE = Counter(
+    "modelbus_scorer_not_finite_total",
+    "Records that a version did not answer: its score is no finite number.",
+    ["model", "version"],
+)
 ABORTED = Counter("modelbus_scorer_aborted_total", "Transactions aborted and done again.")
 LOAD_FAILURES = Counter("modelbus_scorer_load_failures_total", "Versions that could not be loaded.", ["model"])
 BATCH_SECONDS = Histogram("modelbus_scorer_batch_seconds", "From a batch's first decode to its last encode.")

@@ -1,4 +1,8 @@
-"""From a stream's records to its models' predictions: decode once, score once a version, share by entity."""
+"""From a stream's records to its models' predictions: decode once, score once a version, share by entity.
+
+A score that is not finite is no answer: the validator lets no version pass that gives one to the rows it holds out, and
+where one does so later, no prediction is written for that record; it is counted, and the batch goes on.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +49,7 @@ class Output(NamedTuple):
 
 
 Row = tuple[Record, Input, bytes]  # decoded, its source, its entity as a key
-Made = tuple[tuple[str, int, str], Output]  # model, version, arm; and the record
+Made = tuple[tuple[str, int, str], Output | None]  # model, version, arm; and the record, if there is an answer
 
 
 @dataclass(kw_only=True)
@@ -57,6 +61,7 @@ class Scored:
     unserved: Counter[str] = field(default_factory=Counter)
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     keyed_otherwise: Counter[str] = field(default_factory=Counter)
+    not_finite: Counter[tuple[str, int]] = field(default_factory=Counter)
 
     def add(self, other: "Scored") -> None:
         self.outputs += other.outputs
@@ -64,6 +69,7 @@ class Scored:
         self.unserved += other.unserved
         self.refused += other.refused
         self.keyed_otherwise += other.keyed_otherwise
+        self.not_finite += other.not_finite
 
     def count(self) -> None:
         """Into the metrics, once it is committed."""
@@ -75,6 +81,8 @@ class Scored:
             metrics.REFUSED.labels(stream, reason).inc(number)
         for stream, number in self.keyed_otherwise.items():
             metrics.KEYED_OTHERWISE.labels(stream).inc(number)
+        for (model, version), number in self.not_finite.items():
+            metrics.NOT_FINITE.labels(model, version).inc(number)
 
 
 class StreamScorer:
@@ -106,8 +114,11 @@ class StreamScorer:
         scored.unserved.update(dict.fromkeys(self._unserved, len(accepted)))
         for serving in self._serving:
             for arm, output in self._answer(serving, batch, accepted, keys):
-                scored.predictions[arm] += 1
-                scored.outputs.append(output)
+                if output is None:
+                    scored.not_finite[arm[:2]] += 1
+                else:
+                    scored.predictions[arm] += 1
+                    scored.outputs.append(output)
         return scored
 
     def _answer(self, serving: Serving, batch: Batch, inputs: Sequence[Input], keys: Sequence[bytes]) -> Iterator[Made]:
@@ -144,6 +155,9 @@ def _outputs(
     encode = ENCODER.encode
     columns = zip(rows, arms, answers.scores, answers.labels, answers.probabilities, strict=True)
     for index, ((record, source, key), arm, score, label, probabilities) in enumerate(columns):
+        if score is None:
+            yield (model, version, arm), None
+            continue
         prediction_id = record.id + suffix
         prediction = Prediction(
             id=prediction_id,

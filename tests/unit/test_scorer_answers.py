@@ -1,13 +1,17 @@
 """Labels and scores by task, and what a partition's fence lets through."""
 
+import msgspec
 import numpy as np
 import pytest
 
 from schemas.specs import Costs
+from schemas.topics import PREDICTIONS, SHADOW
 from services.deployer.answers import answers_of, threshold_of
 from services.deployer.places import Place
+from services.deployer.scoring import Input, StreamScorer
 from services.deployer.serving import Known, Serving, Version
 from services.deployer.switching import Switch, switches_of
+from shared.matrix import Inputs
 from shared.runtime import Scores
 from tests.scoring_world import changed, envelope_of, model_spec, release_of, stream_spec
 
@@ -42,6 +46,38 @@ def test_a_regression_answer_is_the_value_alone() -> None:
     answers = answers_of(1, spec, (), Scores(score=np.array([3.5]), probabilities=None))
 
     assert (answers.scores, answers.labels, answers.probabilities) == ([3.5], [None], [None])
+
+
+def test_a_number_that_is_not_finite_is_no_answer() -> None:
+    spec = SPEC.model_copy(update={"task": "multiclass"})
+    values = Scores(score=np.array([np.nan, 0.7, np.inf]), probabilities=None)
+    shares = Scores(score=np.array([0.6, 0.6]), probabilities=np.array([[0.4, 0.6], [-np.inf, 0.6]]))
+
+    assert answers_of(1, SPEC, ("false", "true"), values).scores == [None, 0.7, None]
+    assert answers_of(1, spec, ("cold", "hot"), shares).scores == [0.6, None]
+
+
+class Odd:
+    """A model that answers the first record of a batch with NaN."""
+
+    def score(self, inputs: Inputs) -> Scores:
+        return Scores(score=np.where(np.arange(len(inputs)) == 0, np.nan, 0.7), probabilities=None)
+
+
+def test_no_prediction_is_written_without_a_finite_score_and_that_is_counted() -> None:
+    release = release_of(1, SPEC, stream_spec("s"))
+    event = changed(3, release, release_of(2, SPEC, stream_spec("s")))
+    odd = Version(release=release, model=Odd())  # type: ignore[arg-type]
+    serving = Serving(changed=event, said=envelope_of(event, "said"), champion=odd, challenger=odd)
+    scorer = StreamScorer(stream_spec("s"), Known(models={"m": "s"}, serving={"m": serving}))
+    value = b'{"id":"e%d","entity":"a","time":"2013-01-01T00:00:00Z","features":{"heat":1,"weight":1,"colour":"red"}}'
+
+    scored = scorer.score([Input(0, offset, b"a", value % offset) for offset in range(3)])
+
+    written = [(msgspec.json.decode(each.value)["event_id"], each.topic) for each in scored.outputs]
+    topics = [PREDICTIONS.of("m"), SHADOW.of("m")]
+    assert written == [(event_id, topic) for event_id in ("e1", "e2") for topic in topics]
+    assert scored.not_finite == {("m", 1): 2}
 
 
 def known(revision: int) -> Known:
