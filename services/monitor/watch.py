@@ -23,6 +23,7 @@ from services.monitor.settings import Settings
 from services.monitor.store import Store
 from services.monitor.stream import Reader
 from services.monitor.words import Word, event_id
+from shared.errors import Fatal
 from shared.objects import Objects
 from shared.outbox import Work, unit_of_work
 from shared.settings import KafkaSettings
@@ -68,7 +69,7 @@ class Watch:
         if spec.stream not in self._streams:
             async with self._pool.acquire() as connection:
                 found = await Store(connection).load_state(spec.stream)
-            revision, state = (found[0], load(found[1])) if found else (0, None)
+            revision, state = (found[0], _loaded(spec.stream, found[1])) if found else (0, None)
             self._streams[spec.stream] = StreamWatch(
                 pool=self._pool,
                 objects=self._objects,
@@ -190,6 +191,13 @@ class StreamWatch:
             await Store(work.connection).want(model.spec, run, model.orders)
 
         return change
+
+
+def _loaded(stream: str, snapshot: bytes) -> StreamState:
+    try:
+        return load(snapshot)
+    except Fatal as error:
+        raise Fatal(f"stream {stream}: {error}") from error
 
 
 def _recent(model: ModelFacts) -> frozenset[int]:

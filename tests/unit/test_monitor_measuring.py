@@ -3,12 +3,16 @@
 from dataclasses import replace
 from math import inf, isfinite
 
+import msgspec
+import pytest
+
 from schemas.specs import ModelSpec, StreamSpec
-from services.monitor.domain.clock import Clock
+from services.monitor.domain.clock import Clock, Suspect
 from services.monitor.domain.join import Score, Settled
 from services.monitor.domain.pairs import loss
 from services.monitor.domain.state import ModelState, StreamState, dump, load
 from services.monitor.measuring import Measuring
+from shared.errors import Fatal
 from tests.unit.monitor_cases import MODEL, STREAM, facts, rollout
 
 
@@ -61,3 +65,21 @@ def test_numbers_beyond_all_measure_leave_every_total_finite() -> None:
 
 def test_a_loss_beyond_all_numbers_is_infinite_and_no_error() -> None:
     assert loss("regression", 1e200, (-1e200,)) == inf
+
+
+def test_a_state_of_another_form_is_refused_with_a_way_out() -> None:
+    later = StreamState(clock=Clock(leap=1), form=2)
+
+    with pytest.raises(Fatal, match="form 2, expected 1; run the release that wrote it"):
+        load(dump(later))
+
+
+def test_a_state_that_cannot_be_read_is_refused_with_a_way_out() -> None:
+    with pytest.raises(Fatal, match="delete the stream's row"):
+        load(msgspec.msgpack.encode({"clock": "noon"}))
+
+
+def test_a_state_from_before_the_form_was_written_is_read() -> None:
+    before = msgspec.msgpack.encode({"clock": {"leap": 1, "suspects": [[5, "e", 0]]}})
+
+    assert load(before).clock.suspects == [Suspect(5, "e", 0)]

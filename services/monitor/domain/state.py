@@ -14,7 +14,9 @@ from services.monitor.domain.pairs import Evidence
 from services.monitor.domain.realised import Realised
 from services.monitor.domain.rows import Rows
 from services.monitor.domain.windows import Window
+from shared.errors import Fatal
 
+FORM = 1  # of the snapshot; a field with a default may be added without a new one
 Vector = dict[int, int]  # partition → next offset
 
 
@@ -46,6 +48,7 @@ class StreamState(Struct, kw_only=True):
     """One stream and its models. `positions` is topic → partition → next offset to take."""
 
     clock: Clock
+    form: int = FORM
     positions: dict[str, Vector] = field(default_factory=dict)
     data: Vector = field(default_factory=dict)  # behind the last accepted record
     labels: Vector = field(default_factory=dict)
@@ -58,6 +61,10 @@ class StreamState(Struct, kw_only=True):
     rows: Rows = field(default_factory=Rows)
     checkpoints: list[Checkpoint] = field(default_factory=list)
     models: dict[str, ModelState] = field(default_factory=dict)
+
+
+class _Form(Struct):
+    form: int = 1  # of the snapshots before the number was written
 
 
 def _encoded(value: Any) -> Any:
@@ -74,6 +81,8 @@ def _decoded(kind: Any, value: Any) -> Any:
 
 
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=_encoded)
+_FORM_DECODER = msgspec.msgpack.Decoder(_Form)
+_WAY_OUT = "run the release that wrote it, or delete the stream's row of stream_state to measure it anew"
 _DECODER = msgspec.msgpack.Decoder(StreamState, dec_hook=_decoded)
 
 
@@ -85,7 +94,16 @@ def dump(state: StreamState) -> bytes:
 def load(snapshot: bytes) -> StreamState:
     """The inverse of `dump`.
 
+    It is not rebuilt from the log when it was written in another form: rounds would fall differently, so that evidence
+    would be said again with other numbers, and new windows and alerts would take ids that were said before.
+
     Raises:
-        msgspec.ValidationError: written by another form of the state.
+        Fatal: written in another form.
     """
-    return _DECODER.decode(snapshot)
+    try:
+        form = _FORM_DECODER.decode(snapshot).form
+        if form == FORM:
+            return _DECODER.decode(snapshot)
+    except msgspec.DecodeError as error:
+        raise Fatal(f"the snapshot cannot be read as form {FORM}: {error}; {_WAY_OUT}") from error
+    raise Fatal(f"the snapshot has form {form}, expected {FORM}; {_WAY_OUT}")
