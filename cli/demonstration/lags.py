@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import httpx
@@ -16,6 +17,7 @@ from shared.settings import KafkaSettings
 GROUPS = {"ingestor": "modelbus.ingestor", "scorer": "modelbus.scorer"}
 # the ingestor commits every two seconds by default, so it is always that far behind
 MAX_BEHIND = {"ingestor": 6000, "scorer": 3000, "monitor": 6000}
+MAX_AHEAD = timedelta(days=1)  # event time, beyond the stream's lateness: policies should act on what they mean
 JOIN_STATES = ("joined", "pending", "expired", "sampled_out")
 _ASK_SECONDS = 10.0
 Ends = dict[tuple[str, int], int]
@@ -25,6 +27,7 @@ class Monitor(NamedTuple):
     """The monitor's own numbers; `joins` are predictions by (model, state). `behind` None: it has not read yet."""
 
     behind: int | None
+    clock: datetime | None
     wanted: frozenset[str]
     joins: Mapping[tuple[str, str], int]
 
@@ -39,14 +42,16 @@ class Lags:
         self._topics = {"ingestor": [*self._inputs, *map(PREDICTIONS.of, models)], "scorer": [DATA.of(stream)]}
         self._metrics = f"http://127.0.0.1:{port}/metrics"
 
-    def too_far(self, monitor: Monitor | None) -> dict[str, int]:
-        """Consumers that event time must wait for, and by how many records."""
+    def too_far(self, monitor: Monitor | None, ahead: timedelta) -> dict[str, int]:
+        """Consumers that event time must wait for, and by how many records; `ahead` of the monitor's clock it is."""
         ends = self._ends(self._topics["ingestor"])
         behind = {name: self._behind(GROUPS[name], ends, topics) for name, topics in self._topics.items()}
         if monitor is not None:
             behind["monitor"] = monitor.behind or 0
         found = {name: records for name, records in behind.items() if records > MAX_BEHIND[name]}
-        return found if monitor is not None else found | {"monitor": 0}  # it is away, and cannot say how far
+        if monitor is None or ahead > MAX_AHEAD:  # it is away, or would decide about what is long gone
+            found["monitor"] = behind.get("monitor", 0)
+        return found
 
     def input_ends(self) -> Ends:
         """Next offsets of data and labels."""
@@ -91,14 +96,17 @@ class Lags:
 def numbers(exposition: str) -> Monitor:
     """What the demo needs of the monitor's /metrics, in Prometheus' text format."""
     behind: int | None = None
+    clock: datetime | None = None
     wanted, joins = set(), {}
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
             name = sample.name.removeprefix("modelbus_monitor_")
             if name == "lag_records":
                 behind = (behind or 0) + int(sample.value)
+            elif name == "clock_seconds" and sample.value:
+                clock = datetime.fromtimestamp(sample.value, UTC)
             elif name == "wanted_runs" and sample.value:
                 wanted.add(sample.labels["model"])
             elif name in JOIN_STATES:
                 joins[sample.labels["model"], name] = int(sample.value)
-    return Monitor(behind, frozenset(wanted), joins)
+    return Monitor(behind, clock, frozenset(wanted), joins)

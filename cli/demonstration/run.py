@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 
 from confluent_kafka import KafkaException
 from rich.console import Console
@@ -53,6 +54,7 @@ class Demonstration:
         self.monitor: Monitor | None = None
         self.killer = _killer(plan, stack)
         self._plan = plan
+        self._lateness = stream.lateness
         self._lags = Lags(
             kafka=kafka, stream=stream.stream, models=declared.names, partitions=stream.partitions, port=port
         )
@@ -90,9 +92,14 @@ class Demonstration:
         while True:
             self.monitor = await asyncio.to_thread(self._lags.monitor)
             with suppress(KafkaException):  # a broker that was slow to answer is asked again
-                self.holds.behind = await asyncio.to_thread(self._lags.too_far, self.monitor)
+                self.holds.behind = await asyncio.to_thread(self._lags.too_far, self.monitor, self._ahead())
             self.holds.wanted = self.monitor.wanted if self.monitor else frozenset()
             await asyncio.sleep(_LAGS_EVERY_SECONDS)
+
+    def _ahead(self) -> timedelta:
+        """Event time that is published beyond the monitor's clock, which stays the stream's lateness behind."""
+        clock = self.monitor.clock if self.monitor and self.monitor.clock else self._plan.start - self._lateness
+        return self.feeder.at - clock - self._lateness
 
     async def _tick(self) -> None:
         if self.follower.failure is not None:
