@@ -165,7 +165,7 @@ def minute(index: int) -> datetime:
 @asynccontextmanager
 async def monitor_process(log: Path, **settings: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """`python -m services.monitor`, started again whenever it ends; yields what kills it with SIGKILL."""
-    log.touch()  # it is read before the process has started
+    await asyncio.to_thread(log.touch)  # it is read before the process has started
     running = True
     process: asyncio.subprocess.Process | None = None
 
