@@ -16,12 +16,18 @@ from shared.settings import PostgresSettings
 PoolFor = Callable[[str, Sequence[Path]], Awaitable[asyncpg.Pool]]
 
 
-@pytest.fixture(scope="session")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+async def started_stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """Kafka, Postgres, S3 and Zipkin, their settings in the environment of this process and its children."""
+    before = dict(os.environ)
     async with Stack(tmp_path_factory.mktemp("stack")) as running:
         os.environ.update(running.environment)
         yield running
+    os.environ.clear()
+    os.environ.update(before)
+
+
+stack = pytest.fixture(scope="session")(started_stack)
+own_stack = pytest.fixture(scope="module", name="stack")(started_stack)  # import it where foreign events would be heard
 
 
 @pytest.fixture(scope="session")

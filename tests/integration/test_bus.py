@@ -27,7 +27,7 @@ from shared.errors import Fatal, TooEarly
 from shared.kafka import control_topics, ensure_topics, outbox_producer
 from shared.outbox import Work, relay, unit_of_work
 from shared.settings import KafkaSettings
-from tests.conftest import PoolFor
+from tests.conftest import PoolFor, own_stack  # noqa: F401  # own_stack is this file's stack
 
 _LIMIT_SECONDS = 20
 

@@ -6,6 +6,7 @@ import pytest
 
 from compose.embedded.stack import Stack
 from schemas.events.monitor import TrainingRequested
+from tests.conftest import own_stack  # noqa: F401  # it is this file's stack
 from tests.integration.monitor_parts import Surroundings, data, label, minute, monitor_process, until
 
 pytestmark = pytest.mark.stack

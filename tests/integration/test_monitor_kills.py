@@ -17,6 +17,7 @@ from schemas.events.parts import Candidate, Release
 from schemas.topics import PREDICTIONS, SHADOW
 from shared.objects import Objects
 from shared.settings import S3Settings
+from tests.conftest import own_stack  # noqa: F401  # it is this file's stack
 from tests.integration.monitor_parts import TRACE, Surroundings, data, label, minute, monitor_process, until
 from tests.unit.monitor_cases import candidate, reference_document
 

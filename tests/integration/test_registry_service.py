@@ -20,6 +20,7 @@ from schemas.events.registry import ModelApplied, ModelRegistered, StreamApplied
 from schemas.topics import DATA, LABELS, PREDICTIONS, REGISTRY, SHADOW, VALIDATOR
 from services.registry.app import opened
 from shared.settings import KafkaSettings
+from tests.conftest import own_stack  # noqa: F401  # it is this file's stack
 from tests.integration.registry_kit import validated
 
 DECLARED = """\
