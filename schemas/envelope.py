@@ -55,13 +55,12 @@ class Envelope:
         return [(name, value.encode()) for name, value in attributes.items() if value is not None]
 
 
-def event_type(headers: Headers) -> tuple[str, int]:
-    """Name and major version of the event in a record.
+def _event_type(said: str) -> tuple[str, int]:
+    """Name and major version of a CloudEvents type.
 
     Raises:
-        NotAnEvent: no `ce_type` of the form `modelbus.<name>.v<major>`.
+        NotAnEvent: it is not of the form `modelbus.<name>.v<major>`.
     """
-    said = dict(headers).get("ce_type", b"").decode(errors="replace")
     prefix, _, rest = said.partition(".")
     name, dot, major = rest.rpartition(".v")
     if prefix != "modelbus" or not dot or not major.isdecimal():
@@ -77,7 +76,7 @@ def read(headers: Headers, value: bytes) -> Envelope | None:
         NotAnEvent: an attribute is missing, or the value breaks the schema.
     """
     attributes = {name: value.decode(errors="replace") for name, value in headers}
-    name, major = event_type(attributes_as_headers(attributes))
+    name, major = _event_type(attributes.get("ce_type", ""))
     if name not in LATEST_MAJOR:
         return None
     if major > LATEST_MAJOR[name]:
@@ -96,10 +95,6 @@ def read(headers: Headers, value: bytes) -> Envelope | None:
         raise NotAnEvent(f"header {missing} is missing") from None
     except ValueError as error:
         raise NotAnEvent(f"{name}.v{major}: {error}") from error
-
-
-def attributes_as_headers(attributes: dict[str, str]) -> list[tuple[str, bytes]]:
-    return [(name, value.encode()) for name, value in attributes.items()]
 
 
 def _decode(name: str, major: int, value: bytes) -> Event:

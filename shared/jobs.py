@@ -130,8 +130,7 @@ class JobRunner:
                     await asyncio.sleep(_POLL_SECONDS)
 
     async def _take(self) -> Job | None:
-        limits = (self.limits.lease_seconds, self.limits.timeout_seconds)
-        row = await self.pool.fetchrow(QUERIES["take"], uuid.uuid4(), *limits)
+        row = await self.pool.fetchrow(QUERIES["take"], uuid.uuid4(), self.limits.lease_seconds)
         return Job(**row) if row else None
 
     async def attempt(self, job: Job) -> None:

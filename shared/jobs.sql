@@ -10,8 +10,7 @@ UPDATE job SET
     state = 'running',
     losses = losses + (state = 'running')::integer,
     lease = $1,
-    lease_until = now() + make_interval(secs => $2),
-    deadline = now() + make_interval(secs => $3)
+    lease_until = now() + make_interval(secs => $2)
 WHERE id = (
     SELECT id FROM job
     WHERE (state = 'waiting' AND due_at <= now()) OR (state = 'running' AND lease_until < now())

@@ -110,22 +110,13 @@ class StreamDecoder:
         refused: list[RefusedRecord] = []
         for position, value in enumerate(values):
             try:
-                records.append(self._decode(value))
+                records.append(_decoded(self._decoder, value))
                 positions.append(position)
             except msgspec.ValidationError as error:
                 refused.append(RefusedRecord(position=position, reason="rejected", error=str(error)))
             except UNREADABLE as error:
                 refused.append(RefusedRecord(position=position, reason="poison", error=str(error)))
         return self._checked(Batch(records=records, positions=positions, matrix=self._matrix(records), refused=refused))
-
-    def _decode(self, value: bytes | None) -> Record:
-        if value is None:
-            raise msgspec.DecodeError("expected a JSON object, got no value")
-        if len(value) > MAX_EVENT_BYTES:
-            raise msgspec.ValidationError(f"expected at most {MAX_EVENT_BYTES} bytes, got {len(value)}")
-        record: Record = self._decoder.decode(value)
-        _check_year(record.time)
-        return record
 
     def _matrix(self, records: list[Record]) -> Matrix:
         matrix = np.empty((len(records), len(self.spec.features)), dtype=np.float64)
@@ -146,6 +137,17 @@ class StreamDecoder:
                 else:
                     batch.flags[row] = (*batch.flags.get(row, ()), flag)
         return _without(batch, dropped) if dropped else batch
+
+
+def _decoded(decoder: "msgspec.json.Decoder[Any]", value: bytes | None) -> Any:
+    """What every record of the data plane must be, whatever it says; raises as its decoder does."""
+    if value is None:
+        raise msgspec.DecodeError("expected a JSON object, got no value")
+    if len(value) > MAX_EVENT_BYTES:
+        raise msgspec.ValidationError(f"expected at most {MAX_EVENT_BYTES} bytes, got {len(value)}")
+    record = decoder.decode(value)
+    _check_year(record.time)
+    return record
 
 
 def _check_year(time: datetime) -> None:
@@ -222,10 +224,5 @@ class LabelDecoder:
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(record)
 
     def decode(self, value: bytes | None) -> LabelRecord:
-        if value is None:
-            raise msgspec.DecodeError("expected a JSON object, got no value")
-        if len(value) > MAX_EVENT_BYTES:
-            raise msgspec.ValidationError(f"expected at most {MAX_EVENT_BYTES} bytes, got {len(value)}")
-        record: LabelRecord = self._decoder.decode(value)
-        _check_year(record.time)
+        record: LabelRecord = _decoded(self._decoder, value)
         return record

@@ -13,7 +13,6 @@ CREATE TABLE job (
     crashes integer NOT NULL DEFAULT 0,
     lease uuid,
     lease_until timestamptz,
-    deadline timestamptz,
     due_at timestamptz NOT NULL DEFAULT now(),
     created_at timestamptz NOT NULL DEFAULT now(),
     ended_at timestamptz
