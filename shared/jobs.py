@@ -20,7 +20,7 @@ from opentelemetry.trace import Span, StatusCode
 from schemas.events.base import Event
 from shared import metrics, queries, telemetry
 from shared.outbox import Work, unit_of_work
-from shared.parent import Crashed, open_child
+from shared.parent import Child, Crashed, open_child
 from shared.postgres import AWAY
 
 Payload = dict[str, Any]
@@ -106,7 +106,7 @@ async def cancel(work: Work, id: str) -> bool:
 
 @dataclass(kw_only=True)
 class JobRunner:
-    """Takes jobs that are due and runs `python -m <module>` for each, a bounded number at a time.
+    """Takes jobs that are due and runs each in a `python -m <module>` of its own, a bounded number at a time.
 
     `run` must be awaited in the main thread: a child dies with the thread that forked it.
     """
@@ -119,29 +119,40 @@ class JobRunner:
 
     async def run(self) -> None:
         """Until cancelled; jobs under way are then given back for the next runner."""
-        slots = asyncio.Semaphore(self.limits.concurrency)
-        async with asyncio.TaskGroup() as attempts:
-            while True:
-                await slots.acquire()
-                if job := await _persistently(self._take):
-                    attempts.create_task(self.attempt(job)).add_done_callback(lambda _: slots.release())
-                else:
-                    slots.release()
-                    await asyncio.sleep(_POLL_SECONDS)
+        async with asyncio.TaskGroup() as slots:
+            for _ in range(self.limits.concurrency):
+                slots.create_task(self._slot())
+
+    async def _slot(self) -> None:
+        """One job after another, each in a fresh child that has done its imports while it waited."""
+        while True:
+            async with open_child(self.module, self.limits.memory_bytes) as child:
+                if job := await self._next(child):
+                    await self.attempt(job, child)
+
+    async def _next(self, child: Child) -> Job | None:
+        """The next job that is due; None when the child ended while it waited, which is no job's fault."""
+        while child.runs:
+            if job := await _persistently(self._take):
+                return job
+            await asyncio.sleep(_POLL_SECONDS)
+        log.error("a waiting child of %s ended; starting another: %s", self.module, await child.last_words())
+        await asyncio.sleep(self.limits.crash_back_off_seconds)
+        return None
 
     async def _take(self) -> Job | None:
         row = await self.pool.fetchrow(QUERIES["take"], uuid.uuid4(), self.limits.lease_seconds)
         return Job(**row) if row else None
 
-    async def attempt(self, job: Job) -> None:
-        """Run a leased job once and say what came of it; a lost lease is left to whoever has it."""
+    async def attempt(self, job: Job, child: Child) -> None:
+        """Run a leased job once, in `child`, and say what came of it; a lost lease is left to whoever has it."""
         attributes: telemetry.Attributes = {
             "modelbus.run_id": job.id,
             "modelbus.attempt": job.losses + job.crashes + 1,
         }
         with telemetry.span(f"{job.kind} {job.subject}", parent=job.traceparent, attributes=attributes) as span:
             try:
-                await self._under_lease(job, span)
+                await self._under_lease(job, child, span)
             except LeaseLost:
                 span.set_status(StatusCode.ERROR, "lease lost or job cancelled")
                 log.warning("%s %s: lease lost or job cancelled", job.kind, job.id)
@@ -149,9 +160,9 @@ class JobRunner:
                 await self._give_back(job)
                 raise
 
-    async def _under_lease(self, job: Job, span: Span) -> None:
+    async def _under_lease(self, job: Job, child: Child, span: Span) -> None:
         """Work until there is an outcome or the lease is lost, whichever is first."""
-        tasks = [asyncio.create_task(self._conclude(job, span)), asyncio.create_task(self._keep(job))]
+        tasks = [asyncio.create_task(self._conclude(job, child, span)), asyncio.create_task(self._keep(job))]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -168,10 +179,10 @@ class JobRunner:
                 raise LeaseLost(job.id)
             await asyncio.sleep(_RENEW_SECONDS)
 
-    async def _conclude(self, job: Job, span: Span) -> None:
+    async def _conclude(self, job: Job, child: Child, span: Span) -> None:
         try:
             with metrics.JOB_ATTEMPT_SECONDS.labels(job.kind).time():
-                outcome = await self._outcome(job)
+                outcome = await self._outcome(job, child)
         except Crashed as crash:
             span.set_status(StatusCode.ERROR, f"crashed: {crash}")
             log.warning("%s %s: attempt crashed: %s", job.kind, job.id, crash)
@@ -183,8 +194,8 @@ class JobRunner:
         await _persistently(lambda: self._end(job, outcome))
         metrics.JOBS_ENDED.labels(job.kind, outcome.reason or outcome.state).inc()
 
-    async def _outcome(self, job: Job) -> _Outcome:
-        """Run the child.
+    async def _outcome(self, job: Job, child: Child) -> _Outcome:
+        """Have the child do it.
 
         Raises:
             Crashed: it died, and may be tried again.
@@ -194,7 +205,7 @@ class JobRunner:
             return self._failed(job, Failure(reason="crashed", explanation=lost))
         try:
             async with asyncio.timeout(self.limits.timeout_seconds):
-                return await self._child(job)
+                return await self._hear_out(job, child)
         except TimeoutError:
             late = f"expected an end within {self.limits.timeout_seconds:g} s"
             return self._failed(job, Failure(reason="timed_out", explanation=late))
@@ -204,12 +215,11 @@ class JobRunner:
             reason = "out_of_memory" if crash.out_of_memory else "crashed"
             return self._failed(job, Failure(reason=reason, explanation=str(crash)))
 
-    async def _child(self, job: Job) -> _Outcome:
-        async with open_child(self.module, self.limits.memory_bytes) as child:
-            await child.ask(job.request)
-            async for line in child.lines():
-                if outcome := await self._hear(job, line):
-                    return outcome
+    async def _hear_out(self, job: Job, child: Child) -> _Outcome:
+        await child.ask(job.request)
+        async for line in child.lines():
+            if outcome := await self._hear(job, line):
+                return outcome
         raise AssertionError("lines end with an outcome or Crashed")
 
     async def _hear(self, job: Job, line: Payload) -> _Outcome | None:

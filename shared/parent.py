@@ -36,6 +36,11 @@ class Child:
         self._errors: deque[str] = deque(maxlen=_STDERR_LINES)
         self._collecting = asyncio.create_task(self._collect())
 
+    @property
+    def runs(self) -> bool:
+        """Whether its process is there."""
+        return self._process.returncode is None
+
     async def ask(self, request: Payload) -> None:
         """Hand over the request."""
         assert self._process.stdin
@@ -54,9 +59,14 @@ class Child:
         async for line in self._process.stdout:
             if line.endswith(b"\n"):
                 yield json.loads(line)
-        await self._process.wait()
+        raise Crashed(await self.last_words())
+
+    async def last_words(self) -> str:
+        """How it ended, and what it logged last; waits for its end."""
+        status = await self._process.wait()
         await self._collecting
-        raise Crashed(self._last_words())
+        end = f"signal {-status}" if status < 0 else f"exit status {status}"
+        return "\n".join([f"the child ended with {end}", *self._errors])
 
     async def end(self) -> None:
         """Kill it if it still runs."""
@@ -69,11 +79,6 @@ class Child:
         assert self._process.stderr
         async for line in self._process.stderr:
             self._errors.append(line.decode(errors="replace").rstrip())
-
-    def _last_words(self) -> str:
-        status = self._process.returncode or 0
-        end = f"signal {-status}" if status < 0 else f"exit status {status}"
-        return "\n".join([f"the child ended with {end}", *self._errors])
 
 
 @asynccontextmanager

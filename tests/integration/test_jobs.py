@@ -21,8 +21,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from schemas.envelope import Envelope
 from schemas.events.trainer import TrainingFailed
 from shared import jobs, telemetry
-from shared.jobs import JobRunner, LeaseLost, cancel, enqueue
+from shared.jobs import Job, JobRunner, LeaseLost, cancel, enqueue
 from shared.outbox import unit_of_work
+from shared.parent import open_child
 from shared.settings import PostgresSettings
 from tests.conftest import PoolFor
 from tests.integration.job_words import runner_of
@@ -82,6 +83,11 @@ async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -
             await asyncio.sleep(0.05)
 
 
+async def attempt(runner: JobRunner, job: Job) -> None:
+    async with open_child(runner.module, runner.limits.memory_bytes) as child:
+        await runner.attempt(job, child)
+
+
 async def row_of(pool: asyncpg.Pool, run_id: str) -> asyncpg.Record:
     return await pool.fetchrow("SELECT * FROM job WHERE id = $1", run_id)
 
@@ -111,6 +117,20 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+async def children_of_this_process() -> list[int]:
+    """The test children, once there are any."""
+
+    def found() -> list[int]:
+        told = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        return [int(pid) for pid in told if b"job_children" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    async def there() -> bool:
+        return bool(found())
+
+    await until(there)
+    return found()
+
+
 async def started(mark: Path, count: int = 1) -> None:
     async def there() -> bool:
         return len(pids(mark)) >= count
@@ -131,6 +151,18 @@ async def test_a_job_is_run_and_its_progress_and_result_are_said_of_its_lifecycl
     assert ['"stage":"reading","done":1' in events[0][1], '"stage":"exporting","done":42' in events[1][1]] == [True] * 2
     assert {headers["ce_correlationid"] for headers, _ in events} == {"the-lifecycle"}
     assert {headers["ce_causationid"] for headers, _ in events} == {"the-cause"}
+
+
+async def test_a_child_killed_while_it_waits_for_a_job_costs_no_job_an_attempt(
+    pool: asyncpg.Pool, tmp_path: Path
+) -> None:
+    async with running(runner_of(pool)):
+        [waiting] = await children_of_this_process()
+        os.kill(waiting, signal.SIGKILL)
+        run_id = await ask(pool, tmp_path / "mark", "work")
+        row = await until_over(pool, run_id)
+
+    assert (row["state"], row["crashes"], waiting in pids(tmp_path / "mark")) == ("done", 0, False)
 
 
 async def test_the_same_run_asked_for_twice_is_one_job(pool: asyncpg.Pool, tmp_path: Path) -> None:
@@ -298,12 +330,12 @@ async def test_who_lost_the_lease_can_say_nothing(pool: asyncpg.Pool, tmp_path: 
     assert old
     assert new
 
-    await zombie.attempt(old)
+    await attempt(zombie, old)
 
     assert (await said(pool), (await row_of(pool, run_id))["state"]) == ([], "running")
     with pytest.raises(LeaseLost):
         await zombie._say(old, [])
-    await heir.attempt(new)
+    await attempt(heir, new)
     assert (await row_of(pool, run_id))["state"] == "done"
 
 
