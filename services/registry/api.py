@@ -7,10 +7,10 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Req
 
 from schemas.declarations import MAX_BYTES, Declaration, Problem, kind_and_name, read
 from schemas.events.monitor import WindowMeasured
-from services.registry.access import Actor, Approver, Doorkeeper, Operator, Viewer
+from services.registry.access import Approver, Operator, Viewer, tokens_of
 from services.registry.acts import Acts, Order, Word
 from services.registry.domain.plan import Change, Misfits
-from services.registry.problems import ApplyRefused, add_problems
+from services.registry.problems import ApplyRefused, add_problems, problem
 from services.registry.reading import Reading
 from services.registry.settings import Settings
 from services.registry.views import (
@@ -30,6 +30,7 @@ from services.registry.views import (
     VersionSummary,
     VersionView,
 )
+from shared.access import Actor, Doorkeeper
 
 _YAML = ("text/yaml", "application/yaml", "text/x-yaml", "application/x-yaml")
 _LARGEST = 2**31 - 1
@@ -47,7 +48,7 @@ def api(settings: Settings) -> FastAPI:
     """
     routes = [*people.routes, *record.routes]  # the routes themselves, not routers: check_routes sees each
     app = FastAPI(title="modelbus registry", routes=routes, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Doorkeeper, settings=settings)
+    app.add_middleware(Doorkeeper, tokens=tokens_of(settings), refuse=problem)
     add_problems(app)
     return app
 

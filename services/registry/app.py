@@ -12,11 +12,11 @@ from fastapi import FastAPI
 from schemas.events import deployer, ingestor, monitor, trainer, validator
 from schemas.topics import DEPLOYER, INGESTOR, MONITOR, TRAINER, VALIDATOR
 from services.registry import handlers as on
-from services.registry.access import check_routes
 from services.registry.acts import Acts
 from services.registry.api import api
 from services.registry.reading import Reading
 from services.registry.settings import Settings
+from shared.access import check_routes
 from shared.bus import Handlers
 from shared.service import Service, open_service
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from typing import get_args
 
 import asyncpg
 import httpx
@@ -11,12 +12,13 @@ from fastapi.routing import APIRoute
 from pydantic import SecretStr, ValidationError
 
 from schemas.declarations import MAX_BYTES
-from services.registry.access import RANK, Role, check_routes, roles_of
+from services.registry.access import Role
 from services.registry.acts import Acts
 from services.registry.api import api
 from services.registry.app import MIGRATIONS
 from services.registry.reading import Reading
 from services.registry.settings import Settings
+from shared.access import check_routes, roles_of
 from shared.health import OPEN_ROUTES, Health, add_health
 from shared.settings import KafkaSettings
 from tests.conftest import PoolFor
@@ -32,6 +34,7 @@ from tests.integration.registry_kit import (
     validated,
 )
 
+RANK = {role: rank for rank, role in enumerate(get_args(Role))}
 TOKENS: dict[Role, str] = {role: f"{role}-{'x' * 16}" for role in RANK}
 SETTINGS = Settings(
     viewer_token=SecretStr(TOKENS["viewer"]),

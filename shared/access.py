@@ -1,0 +1,110 @@
+"""Who may call an HTTP API: nobody without a token, and each route names the role it needs.
+
+Roles form a ladder: a token of one grants all those before it. Each API brings its own ladder and its own refusals.
+"""
+
+import re
+import secrets
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from fastapi import FastAPI, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import SecretStr
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from shared.errors import Forbidden
+from shared.health import OPEN_ROUTES
+
+Refuse: TypeAlias = Callable[[int, str, str], Response]  # status, kind, detail
+_NAME = re.compile(r"[\w.@+-]{1,64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actor:
+    """The role a token proves, the roles it grants, and the name its holder gives (X-Actor), which nothing proves."""
+
+    role: str
+    granted: frozenset[str]
+    name: str | None
+
+    def __str__(self) -> str:
+        return f"{self.role}:{self.name}" if self.name else self.role
+
+
+class Needs:
+    """A route's declaration of the least role that may call it."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+
+    def __call__(self, request: Request) -> Actor:
+        actor: Actor = request.scope["state"]["actor"]
+        if self.role not in actor.granted:
+            raise Forbidden(f"{request.method} {request.url.path}: expected the role {self.role}, got {actor.role}")
+        return actor
+
+
+def roles_of(route: APIRoute) -> list[str]:
+    """The roles that a route declares; exactly one is right."""
+    return [call.role for dependency in route.dependant.dependencies if isinstance(call := dependency.call, Needs)]
+
+
+def check_routes(app: FastAPI, open_routes: Collection[str] = OPEN_ROUTES) -> None:
+    """Refuse to start with a route that anybody could call.
+
+    Raises:
+        ValueError: a route is neither open by name nor declares exactly one role.
+    """
+    for route in app.routes:
+        path = getattr(route, "path", str(route))
+        if path not in open_routes and not (isinstance(route, APIRoute) and len(roles_of(route)) == 1):
+            raise ValueError(f"route {path}: expected exactly one declared role")
+
+
+class Doorkeeper:
+    """Before routing: everything but the open routes needs a known token, whether the route exists or not.
+
+    `tokens` are named by role, in rising order.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        tokens: Mapping[str, SecretStr],
+        refuse: Refuse,
+        open_routes: Collection[str] = OPEN_ROUTES,
+    ) -> None:
+        self._app, self._refuse, self._open = app, refuse, open_routes
+        self._tokens = {role: token.get_secret_value().encode() for role, token in tokens.items()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or scope.get("path") in self._open:
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        name = headers.get("x-actor")
+        role = self._role(headers.get("authorization", ""))
+        if scope["type"] != "http" or role is None:
+            refusal = self._refuse(401, "unauthenticated", "expected a known token: Authorization: Bearer <token>")
+            refusal.headers["WWW-Authenticate"] = "Bearer"
+            await refusal(scope, receive, send)
+        elif name is not None and not _NAME.fullmatch(name):
+            detail = "X-Actor: expected 1 to 64 letters, digits or any of _ . @ + -"
+            await self._refuse(400, "invalid", detail)(scope, receive, send)
+        else:
+            scope.setdefault("state", {})["actor"] = Actor(role=role, granted=self._granted(role), name=name)
+            await self._app(scope, receive, send)
+
+    def _role(self, authorization: str) -> str | None:
+        scheme, _, token = authorization.partition(" ")
+        given = token.encode()
+        matching = [role for role, known in self._tokens.items() if secrets.compare_digest(known, given)]
+        return matching[0] if matching and scheme.lower() == "bearer" else None
+
+    def _granted(self, role: str) -> frozenset[str]:
+        ladder = list(self._tokens)
+        return frozenset(ladder[: ladder.index(role) + 1])
