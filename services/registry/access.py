@@ -15,7 +15,7 @@ Operator = Annotated[Actor, Depends(Needs("operator"))]
 Approver = Annotated[Actor, Depends(Needs("approver"))]
 
 
-def tokens_of(settings: Settings) -> dict[Role, SecretStr]:
+def tokens_of(settings: Settings) -> dict[str, SecretStr]:
     """The token of each role, in rising order."""
     return {
         "viewer": settings.viewer_token,

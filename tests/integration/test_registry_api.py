@@ -34,7 +34,7 @@ from tests.integration.registry_kit import (
     validated,
 )
 
-RANK = {role: rank for rank, role in enumerate(get_args(Role))}
+RANK: dict[str, int] = {role: rank for rank, role in enumerate(get_args(Role))}
 TOKENS: dict[Role, str] = {role: f"{role}-{'x' * 16}" for role in RANK}
 SETTINGS = Settings(
     viewer_token=SecretStr(TOKENS["viewer"]),
@@ -126,10 +126,10 @@ async def test_every_route_refuses_a_role_below_its_own(stranger: httpx.AsyncCli
     (route,) = (each for each in made().routes if isinstance(each, APIRoute) and each.path == path)
     (needed,) = roles_of(route)
 
-    for role in RANK:
+    for role, rank in RANK.items():
         body = {"reason": "x"} if method == "POST" else None
         answer = await stranger.request(method, path_of(path), headers=as_(role), json=body)
-        assert (answer.status_code == 403) == (RANK[role] < RANK[needed]), (role, answer.text)
+        assert (answer.status_code == 403) == (rank < RANK[needed]), (role, answer.text)
 
 
 def test_reading_needs_a_viewer_acting_an_operator_and_approving_an_approver() -> None:
