@@ -39,7 +39,7 @@ class Registry:
 
     def __init__(self, role: Role, *, actor: str | None = None, environment: Mapping[str, str] | None = None) -> None:
         environment = os.environ if environment is None else environment
-        headers = {"Authorization": f"Bearer {_token(role, environment)}", "X-Actor": _plain(actor or _user())}
+        headers = {"Authorization": f"Bearer {_token(role, environment)}", "X-Actor": actor_name(actor)}
         self._http = httpx.Client(base_url=_url(environment), headers=headers, timeout=_TIMEOUT_SECONDS)
 
     def __enter__(self) -> Self:
@@ -112,6 +112,11 @@ def _token(role: Role, environment: Mapping[str, str]) -> str:
     if not environment.get("MODELBUS_REGISTRY_URL") and not environment.get("MODELBUS_REGISTRY_HTTP_PORT"):
         _url(environment)
     raise RegistryError(f"no token for the role {role}; set {' or '.join(names)}")
+
+
+def actor_name(actor: str | None) -> str:
+    """Who acts, in the audit log and on marks: the name given, or the user's."""
+    return _plain(actor or _user())
 
 
 def _user() -> str:

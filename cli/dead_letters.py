@@ -1,75 +1,73 @@
-"""`modelbus dead-letters`: the records that could not be handled, and why."""
+"""`modelbus dead-letters`: the records that could not be handled, why, and what became of them."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
-from confluent_kafka import Consumer, KafkaException, TopicPartition
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from schemas.topics import DATA_PLANE, DEAD_LETTERS
-from shared.settings import KafkaSettings
+from cli import redrive as redriving
+from cli.client import fail
+from cli.letters import Letter, Mark, Reason, Wanted, printable, read
+from cli.orders import Actor
+from schemas.durations import Duration
+from shared.dead_letters import original_headers
 
 app = typer.Typer(help="Records that could not be handled, and why.", no_args_is_help=True)
 _SHOWN_CHARACTERS: Final = 4000
-_PREFIX: Final = "dlq-"
+_SINCE: Final = TypeAdapter[datetime](datetime)
+_AGO: Final = TypeAdapter[Duration](Duration)
+Stream = Annotated[str | None, typer.Option(help="Only of this stream's (or model's) topics.")]
+Topic = Annotated[str | None, typer.Option(help="Only of this topic.")]
+Service = Annotated[str | None, typer.Option(help="Only parked by this service.")]
+Why = Annotated[Reason | None, typer.Option(help="Only parked for this reason.")]
+Since = Annotated[str | None, typer.Option(help="Only parked since: 2h (ago), or 2026-01-31T12:00Z.")]
 console = Console()
-
-
-class Reason(StrEnum):
-    """Why a record was parked."""
-
-    POISON = "poison"
-    REJECTED = "rejected"
-    EXHAUSTED = "exhausted"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Letter:
-    """A dead letter: where it lies, where its record came from, what was wrong with it, and the record itself."""
-
-    place: str
-    origin: str
-    topic: str
-    service: str
-    reason: str
-    error: str
-    attempts: str
-    written: datetime
-    headers: tuple[tuple[str, bytes | None], ...]
-    key: bytes | None
-    value: bytes | None
 
 
 @app.command("list")
 def list_letters(
-    stream: Annotated[str | None, typer.Option(help="Only of this stream's (or model's) topics.")] = None,
-    reason: Annotated[Reason | None, typer.Option(help="Only parked for this reason.")] = None,
+    *,
+    stream: Stream = None,
+    topic: Topic = None,
+    service: Service = None,
+    reason: Why = None,
+    since: Since = None,
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
 ) -> None:
     """The newest dead letters, one a record however often it was parked."""
-    found: dict[str, Letter] = {}
-    seen: set[str] = set()
-    for letter in _read():
-        if letter.origin in seen or not _wanted(letter, stream, reason):
-            continue
-        seen.add(letter.origin)
-        found[letter.origin] = letter
-        if len(found) > limit:
-            found.pop(next(iter(found)))
-    table = Table("letter", "record", "reason", "by", "written", "bytes", "error", box=None, pad_edge=False)
+    wanted = Wanted(stream=stream, topic=topic, service=service, reason=reason, since=_time(since))
+    found, marks, count = _newest(wanted, limit)
+    columns = ("letter", "record", "reason", "by", "written", "redriven", "bytes", "error")
+    table = Table(*columns, box=None, pad_edge=False)
     for letter in found.values():
+        redriven = f"to {marks[letter.name].copy}" if letter.name in marks else "–"
         written = letter.written.isoformat(sep=" ", timespec="seconds")
-        cells = (letter.place, letter.origin, letter.reason, letter.service, written, str(len(letter.value or b"")))
-        table.add_row(*(Text(printable(cell)) for cell in cells), Text(printable(letter.error), overflow="fold"))
+        cells = (letter.place, letter.name, letter.reason, letter.service, written, redriven)
+        size = str(len(letter.value or b""))
+        error = Text(printable(letter.error), overflow="fold")
+        table.add_row(*(Text(printable(cell)) for cell in (*cells, size)), error)
     console.print(table)
-    console.print(f"{len(found)} of {len(seen)} records", highlight=False)
+    console.print(f"{len(found)} of {count} records", highlight=False)
+
+
+def _newest(wanted: Wanted, limit: int) -> tuple[dict[str, Letter], dict[str, Mark], int]:
+    """By their records: the newest letters, all marks, and how many records are wanted in all."""
+    found: dict[str, Letter] = {}
+    marks: dict[str, Mark] = {}
+    seen: set[str] = set()
+    for each in read():
+        if isinstance(each, Mark):
+            marks[each.name] = each
+        elif each.name not in seen and each in wanted:
+            seen.add(each.name)
+            found[each.name] = each
+            if len(found) > limit:
+                found.pop(next(iter(found)))
+    return found, marks, len(seen)
 
 
 @app.command("show")
@@ -79,36 +77,77 @@ def show_letter(
     ],
 ) -> None:
     """One dead letter: why, its headers, its key and its bytes; control characters are escaped."""
-    letter = next((letter for letter in _read() if name in {letter.place, letter.origin}), None)
-    if letter is None:
-        raise _refused(f"there is no dead letter {name}; see `modelbus dead-letters list`")
+    letter, mark = _find(name)
     facts = {
         "letter": letter.place,
-        "record": letter.origin,
+        "record": letter.name,
         "reason": letter.reason,
         "error": letter.error,
         "by": letter.service,
         "attempts": letter.attempts,
         "written": letter.written.isoformat(),
-        **{f"header {name}": _text(value) for name, value in letter.headers if not name.startswith(_PREFIX)},
+        "redriven": str(mark) if mark else "no",
+        **{f"header {name}": _text(value) for name, value in original_headers(letter.headers)},
         "key": _text(letter.key),
         "value": _text(letter.value),
     }
-    if size := dict(letter.headers).get("dlq-truncated"):
-        facts["cut"] = f"the value as it was sent had {_text(size)} bytes"
+    if letter.truncated:
+        facts["cut"] = f"the value as it was sent had {_text(dict(letter.headers)['dlq-truncated'])} bytes"
     table = Table(box=None, show_header=False, pad_edge=False)
     for fact, value in facts.items():
         table.add_row(Text(printable(fact)), Text(printable(value), overflow="fold"))
     console.print(table)
 
 
-def printable(text: str) -> str:
-    """What a terminal may be given: a record must not be able to move the cursor or change colours.
+def _find(name: str) -> tuple[Letter, Mark | None]:
+    letter, marks = None, {}
+    for each in read():
+        if isinstance(each, Mark):
+            marks[each.name] = each
+        elif letter is None and name in {each.place, each.name}:
+            letter = each
+    if letter is None:
+        fail(f"there is no dead letter {name}; see `modelbus dead-letters list`")
+    return letter, marks.get(letter.name)
 
-    >>> printable("a\\x1b[2Jb")
-    'a\\\\x1b[2Jb'
+
+@app.command("redrive")
+def redrive(
+    *,
+    stream: Stream = None,
+    topic: Topic = None,
+    service: Service = None,
+    reason: Why = None,
+    since: Since = None,
+    origin: Annotated[
+        list[str] | None, typer.Option(help="Only this record: TOPIC/PARTITION/OFFSET; may be repeated.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    actor: Actor = None,
+) -> None:
+    """Write records back to where they came from, once each, after what was wrong with their readers is repaired.
+
+    Key, value and headers are those of the record as it was sent; a header says which letter it comes from.
     """
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    wanted = Wanted(
+        stream=stream, topic=topic, service=service, reason=reason, since=_time(since), origins=origin or ()
+    )
+    redriving.redrive(wanted, dry_run=dry_run, yes=yes, actor=actor)
+
+
+def _time(since: str | None) -> datetime | None:
+    if since is None:
+        return None
+    try:
+        return datetime.now(UTC) - _AGO.validate_python(since)
+    except ValidationError:
+        pass
+    try:
+        time = _SINCE.validate_python(since)
+    except ValidationError:
+        raise typer.BadParameter(f"expected a duration such as 2h, or a time, got {since!r}") from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _text(value: bytes | None) -> str:
@@ -117,63 +156,3 @@ def _text(value: bytes | None) -> str:
     text = value.decode(errors="backslashreplace")
     rest = len(text) - _SHOWN_CHARACTERS
     return text if rest <= 0 else f"{text[:_SHOWN_CHARACTERS]}… ({rest} more characters, {len(value)} bytes in all)"
-
-
-def _wanted(letter: Letter, stream: str | None, reason: Reason | None) -> bool:
-    topics = None if stream is None else {family.of(stream) for family in DATA_PLANE}
-    return (topics is None or letter.topic in topics) and (reason is None or letter.reason == reason)
-
-
-def _read() -> Iterator[Letter]:
-    """All letters up to the present end, oldest first; joins no group and commits nothing."""
-    try:
-        consumer = Consumer(
-            KafkaSettings().librdkafka()
-            | {"group.id": "modelbus.cli", "enable.auto.commit": False, "isolation.level": "read_committed"}
-        )
-    except ValidationError as error:
-        raise _refused(f"no stack found: {error.error_count()} settings are missing; see `modelbus up`") from None
-    try:
-        for partition in consumer.list_topics(DEAD_LETTERS, timeout=10).topics[DEAD_LETTERS].partitions:
-            yield from _read_partition(consumer, partition)
-    except KafkaException as error:
-        raise _refused(f"Kafka does not answer: {error.args[0].str()}") from None
-    finally:
-        consumer.close()
-
-
-def _read_partition(consumer: Consumer, partition: int) -> Iterator[Letter]:
-    low, high = consumer.get_watermark_offsets(TopicPartition(DEAD_LETTERS, partition), timeout=10)
-    place = low
-    if low < high:
-        consumer.assign([TopicPartition(DEAD_LETTERS, partition, low)])
-    while place < high:
-        for message in consumer.consume(500, 1.0):
-            if error := message.error():
-                raise KafkaException(error)
-            yield _letter(message)
-        place = max(place, consumer.position([TopicPartition(DEAD_LETTERS, partition)])[0].offset)
-
-
-def _letter(message: Any) -> Letter:
-    headers = tuple(message.headers() or ())
-    said = {name: (value or b"").decode(errors="backslashreplace") for name, value in headers}
-    topic = said.get("dlq-origin-topic", "?")
-    return Letter(
-        place=f"{message.partition()}/{message.offset()}",
-        origin=f"{topic}/{said.get('dlq-origin-partition', '?')}/{said.get('dlq-origin-offset', '?')}",
-        topic=topic,
-        service=said.get("dlq-service", "?"),
-        reason=said.get("dlq-reason", "?"),
-        error=said.get("dlq-error", "?"),
-        attempts=said.get("dlq-attempts", "?"),
-        written=datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC),
-        headers=headers,
-        key=message.key(),
-        value=message.value(),
-    )
-
-
-def _refused(message: str) -> typer.Exit:
-    Console(stderr=True).print(message, style="red", markup=False, highlight=False)
-    return typer.Exit(1)

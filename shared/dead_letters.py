@@ -1,4 +1,8 @@
-"""What a parked record carries: the origin's key and bytes untouched, its headers kept, and why it was parked."""
+"""What a parked record carries: the origin's key and bytes untouched, its headers kept, and why it was parked.
+
+A record that is redriven is written to its origin once more, and `dead-letters` gets a mark of it: a record without a
+value that names the same origin, and where the copy went. The copy's header `redriven-from` names the letter.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +10,8 @@ from typing import Literal
 
 Reason = Literal["poison", "rejected", "exhausted"]  # unreadable | breaks the contract | failed too often
 Headers = Sequence[tuple[str, bytes | None]]
+REDRIVEN_FROM = "redriven-from"  # topic/partition/offset of the letter's record
+_OURS = "dlq-"
 _LONGEST_ERROR = 2000  # characters; leaves room for the original headers
 
 
@@ -17,6 +23,18 @@ class Origin:
     partition: int
     offset: int
     timestamp_ms: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        """How letters and marks name it."""
+        return [
+            ("dlq-origin-topic", self.topic.encode()),
+            ("dlq-origin-partition", b"%d" % self.partition),
+            ("dlq-origin-offset", b"%d" % self.offset),
+            ("dlq-origin-timestamp", b"%d" % self.timestamp_ms),
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +57,41 @@ class DeadLetter:
         [('dlq-reason', b'rejected'), ('dlq-error', b'distance: expected a number'), ('dlq-attempts', b'1')]
         """
         ours = {
-            "dlq-origin-topic": self.origin.topic,
-            "dlq-origin-partition": str(self.origin.partition),
-            "dlq-origin-offset": str(self.origin.offset),
-            "dlq-origin-timestamp": str(self.origin.timestamp_ms),
             "dlq-service": self.service,
             "dlq-reason": self.reason,
             "dlq-error": self.error[:_LONGEST_ERROR],
             "dlq-attempts": str(self.attempts),
         }
-        return [*self.original_headers, *((name, value.encode()) for name, value in ours.items())]
+        said = [(name, value.encode()) for name, value in ours.items()]
+        return [*self.original_headers, *self.origin.headers(), *said]
+
+
+def original_headers(headers: Headers) -> list[tuple[str, bytes | None]]:
+    """What the record came with, less our own: `dlq-` is reserved.
+
+    >>> original_headers([("a", b"1"), ("dlq-reason", b"poison")])
+    [('a', b'1')]
+    """
+    return [(name, value) for name, value in headers if not name.startswith(_OURS)]
+
+
+def redriven_headers(letter: Headers, origin: Origin) -> list[tuple[str, bytes | None]]:
+    """Those of the copy: the original ones, and which letter it comes from (the last, if it died before)."""
+    kept = [(name, value) for name, value in original_headers(letter) if name != REDRIVEN_FROM]
+    return [*kept, (REDRIVEN_FROM, str(origin).encode())]
+
+
+def mark_headers(origin: Origin, copy: str, actor: str) -> list[tuple[str, bytes]]:
+    """Of the mark that the record at `origin` was redriven to `copy`, topic/partition/offset."""
+    return [*origin.headers(), ("dlq-redriven-to", copy.encode()), ("dlq-redriven-by", actor.encode())]
+
+
+def is_mark(headers: Headers) -> bool:
+    """Whether a record of `dead-letters` is a mark; a letter says a reason, whatever its record came with.
+
+    >>> origin = Origin(topic="data.x", partition=1, offset=7, timestamp_ms=0)
+    >>> is_mark(mark_headers(origin, "data.x/1/9", "ann"))
+    True
+    """
+    names = {name for name, _ in headers}
+    return "dlq-redriven-to" in names and "dlq-reason" not in names

@@ -11,6 +11,7 @@ from cli.demonstration.plan import Declared
 from cli.demonstration.quality import Gain, Served, gain, served
 from cli.demonstration.reading import LIFECYCLE_TOPICS, Raw, Said, read_all, said, topics_of
 from schemas.topics import DATA, DEAD_LETTERS, LABELS, PREDICTIONS
+from shared.dead_letters import is_mark
 from shared.objects import Objects
 from shared.settings import KafkaSettings
 
@@ -94,7 +95,7 @@ def _take(found: Evidence, raw: Raw) -> None:
         found.label_records += 1
         label = _DECODE_LABEL(raw.value)
         found.labels.setdefault(label.id, float(label.label))
-    elif raw.topic == DEAD_LETTERS:
+    elif raw.topic == DEAD_LETTERS and not is_mark(raw.headers):
         found.topics.bury(raw, DATA.of(stream))
     elif (model := PREDICTIONS.owner(raw.topic)) is not None:
         found.topics.answers[model].append((raw, DECODE_ANSWER(raw.value)))

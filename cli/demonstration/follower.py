@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from cli.demonstration.reading import LIFECYCLE_TOPICS, Raw, Said, open_at_beginning, said, take
 from schemas.topics import DEAD_LETTERS, PREDICTIONS
+from shared.dead_letters import is_mark
 from shared.settings import KafkaSettings
 
 
@@ -46,7 +47,8 @@ class Follower:
 
     def _hand_over(self, raw: Raw) -> None:
         if raw.topic == DEAD_LETTERS:
-            self._on_dead_letter(raw)
+            if not is_mark(raw.headers):
+                self._on_dead_letter(raw)
         elif raw.topic in LIFECYCLE_TOPICS:
             if (heard := said(raw)) is not None:
                 self._on_event(heard)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from deltalake import DeltaTable
 
 from schemas import envelope
@@ -119,13 +119,22 @@ def everything(topic: str, partitions: int) -> list[Any]:
     wanted = {p: end for p, end in ends(topic, partitions).items() if end}
     reader = Consumer(
         KafkaSettings().librdkafka()
-        | {"group.id": "everything", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+        | {
+            "group.id": "everything",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+        }
     )
     found: list[Any] = []
     try:
         reader.assign([TopicPartition(topic, p, 0) for p in wanted])
-        while any(reader.position([TopicPartition(topic, p)])[0].offset < end for p, end in wanted.items()):
-            found += [message for message in reader.consume(1000, 1.0) if not message.error()]
+        while wanted:
+            for message in reader.consume(1000, 1.0):
+                if message.error() is None:
+                    found.append(message)
+                elif message.error().code() == KafkaError._PARTITION_EOF:
+                    wanted.pop(message.partition(), None)
     finally:
         reader.close()
     return found

@@ -1,0 +1,122 @@
+"""What `modelbus dead-letters redrive` does: look, say, ask, and write back what is due."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cli.client import actor_name, fail
+from cli.letters import Letter, Mark, Wanted, kafka_settings, printable, read
+from cli.redriver import Redriver, batches
+from schemas.topics import DATA, LABELS, MAX_RECORD_BYTES
+from shared.errors import Refusal
+
+_ROOM_BYTES = 4096  # of a record, for the header that names its letter and the frame
+console = Console()
+
+
+@dataclass(kw_only=True)
+class Survey:
+    """What of the wanted letters is due (record → its first letter), was redriven before, or cannot be."""
+
+    due: dict[str, str] = field(default_factory=dict)
+    kinds: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    before: dict[str, Mark] = field(default_factory=dict)
+    cannot: dict[str, str] = field(default_factory=dict)
+
+    def names(self) -> set[str]:
+        return {*self.due, *self.before, *self.cannot}
+
+
+def redrive(wanted: Wanted, *, dry_run: bool, yes: bool, actor: str | None) -> None:
+    """Raises typer.Exit with code 1, in words, where nothing or not all that was named could be done."""
+    survey = look(wanted)
+    _say(survey)
+    if missing := sorted(set(wanted.origins) - survey.names()):
+        fail(f"there is no dead letter of {', '.join(missing)}")
+    if not survey.due and survey.before:
+        fail("nothing is left to redrive: a record is redriven once")
+    if dry_run or not survey.due:
+        return
+    if not yes:
+        typer.confirm(f"Redrive {len(survey.due)} records?", abort=True)
+    done = _run(wanted, actor_name(actor))
+    console.print(f"{done} records redriven", highlight=False)
+    if wanted.origins and done < len(wanted.origins):
+        raise typer.Exit(1)
+
+
+def look(wanted: Wanted) -> Survey:
+    """Read letters and marks once; keeps names, not records."""
+    survey, marks, kinds = Survey(), {}, {}
+    for each in read():
+        if isinstance(each, Mark):
+            marks[each.name] = each
+        elif each in wanted and each.name not in kinds:
+            kinds[each.name] = (each.topic, each.reason, each.service)
+            if why := _impossible(each):
+                survey.cannot[each.name] = why
+            else:
+                survey.due[each.name] = each.place
+    survey.before = {name: marks[name] for name in kinds if name in marks}
+    survey.due = {name: place for name, place in survey.due.items() if name not in marks}
+    survey.cannot = {name: why for name, why in survey.cannot.items() if name not in marks}
+    survey.kinds.update(kinds[name] for name in survey.due)
+    return survey
+
+
+def _impossible(letter: Letter) -> str | None:
+    if letter.origin is None:
+        return "the letter does not say where its record stood"
+    if letter.truncated:
+        return "its value was cut when it was parked; the record itself stands in its own topic"
+    size = len(letter.key or b"") + len(letter.value or b"")
+    size += sum(len(name) + len(value or b"") for name, value in letter.headers)
+    return "it is too large to be written back" if size > MAX_RECORD_BYTES - _ROOM_BYTES else None
+
+
+def _say(survey: Survey) -> None:
+    for (topic, reason, service), count in sorted(survey.kinds.items()):
+        again = "; unreadable as they are, they die again" if reason == "poison" and _is_data(topic) else ""
+        _print(f"{count} of {topic}, {reason}, parked by {service}{again}")
+    for name, mark in list(survey.before.items())[:20]:
+        _print(f"{name} was redriven before: {mark}")
+    for name, why in list(survey.cannot.items())[:20]:
+        _print(f"{name} cannot be redriven: {why}")
+    counts = f"{len(survey.before)} redriven before, {len(survey.cannot)} cannot be"
+    _print(f"{len(survey.due)} records to redrive; {counts}")
+
+
+def _is_data(topic: str) -> bool:
+    return DATA.owner(topic) is not None or LABELS.owner(topic) is not None
+
+
+def _print(words: str) -> None:
+    console.print(printable(words), markup=False, highlight=False, soft_wrap=True)
+
+
+def _run(wanted: Wanted, actor: str) -> int:
+    """Redrive what is due once the redrivers before are fenced; returns how many."""
+    done = 0
+    columns = (TextColumn("redrive"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        redriver = Redriver(kafka_settings(), actor)
+        due = look(wanted).due
+        with Progress(*columns, console=console) as progress:
+            bar = progress.add_task("redrive", total=len(due))
+            for batch in batches(_letters(due)):
+                redriver.redrive(batch)
+                done += len(batch)
+                progress.update(bar, completed=done)
+    except (Refusal, KeyboardInterrupt) as error:
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+        fail(f"{why}; {done} records are redriven for certain, and what is will not be again")
+    return done
+
+
+def _letters(due: dict[str, str]) -> Iterator[Letter]:
+    places = set(due.values())
+    return (each for each in read() if isinstance(each, Letter) and each.place in places)

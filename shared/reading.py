@@ -1,0 +1,112 @@
+"""Reads stretches of partitions as any read_committed client does, in no group, up to an end that was known before."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+
+from shared.errors import Fault
+from shared.settings import KafkaSettings
+
+Message: TypeAlias = Any  # a confluent_kafka.Message that holds a record; its own types allow for None everywhere
+_POLL_SECONDS = 0.2
+_ASK_SECONDS = 30.0
+_STALLED_SECONDS = 60.0  # longer than an open transaction may hold up its readers
+
+
+class Reader:
+    """A consumer at places of the caller's choice; use it as a context manager.
+
+    Raises:
+        confluent_kafka.KafkaException: the broker refused or did not answer, from every method.
+    """
+
+    def __init__(self, kafka: KafkaSettings, group: str, batch_records: int = 200) -> None:
+        self._batch_records = batch_records
+        self.consumer = Consumer(
+            kafka.librdkafka()
+            | {
+                "group.id": group,  # asked for by the client; never joined
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "error",
+                "fetch.wait.max.ms": 50,
+                "queued.max.messages.kbytes": 16 * 1024,
+            }
+        )
+        self._admin = AdminClient(kafka.librdkafka())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.consumer.close()
+
+    def spans(self, topic: str) -> dict[int, tuple[int, int]]:
+        """First offset and end of each partition; the end counts what is not committed yet, so nothing is missed."""
+        found = self.consumer.list_topics(topic, timeout=_ASK_SECONDS).topics[topic]
+        if found.error:
+            raise KafkaException(found.error)
+        first = self._ask(topic, found.partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]  # no types
+        end = self._ask(topic, found.partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]  # no types
+        return {partition: (first[partition], end[partition]) for partition in sorted(found.partitions)}
+
+    def _ask(self, topic: str, partitions: Mapping[int, object], spec: OffsetSpec) -> dict[int, int]:
+        asked = {TopicPartition(topic, partition): spec for partition in partitions}
+        answers = self._admin.list_offsets(
+            asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_ASK_SECONDS
+        )
+        return {place.partition: answer.result(_ASK_SECONDS).offset for place, answer in answers.items()}
+
+    def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[list[Message]]:
+        """The committed records from `start` up to `end`, batch by batch; waits for transactions open below `end`.
+
+        Raises:
+            Fault: the end does not come within reach in a minute.
+        """
+        if start >= end:
+            return
+        self.consumer.assign([TopicPartition(topic, partition, start)])
+        deadline = time.monotonic() + _STALLED_SECONDS
+        while True:
+            records, place = _taken(self.consumer.consume(self._batch_records, _POLL_SECONDS))
+            if wanted := [record for record in records if record.offset() < end]:
+                deadline = time.monotonic() + _STALLED_SECONDS
+                yield wanted
+            if place >= end:
+                return
+            if time.monotonic() > deadline:
+                raise Fault(f"{topic}[{partition}]: no end at {end} in {_STALLED_SECONDS:.0f} s, read up to {place}")
+
+    def first(self, topic: str, partition: int, span: tuple[int, int], holds: Callable[[Message], bool]) -> int:
+        """The offset from which on `holds`, which once true stays true; the end of the span when it never is."""
+        low, high = span
+        while low < high:
+            middle = (low + high) // 2
+            found = next(self.read(topic, partition, middle, high), None)
+            if found is None or holds(found[0]):
+                high = middle
+            else:
+                low = found[0].offset() + 1
+        return low
+
+
+def _taken(messages: list[Message]) -> tuple[list[Message], int]:
+    """The records, and the offset that reading has come to: past the last record, or where an end was met."""
+    records, place = [], 0
+    for message in messages:
+        if (error := message.error()) is None:
+            records.append(message)
+            place = message.offset() + 1
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # the client's own name for it
+            place = message.offset()
+        elif not error.retriable():
+            raise KafkaException(error)
+    return records, place
