@@ -1,6 +1,6 @@
-"""Settings of the deployer's two processes."""
+"""Settings of the deployer's three processes."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from shared.settings import HttpSettings
@@ -25,3 +25,14 @@ class ScorerSettings(HttpSettings):
     def port_of(self, slot: int) -> HttpSettings:
         """The HTTP settings of one slot."""
         return HttpSettings(http_host=self.http_host, http_port=self.http_port + slot if self.http_port else 0)
+
+
+class GatewaySettings(HttpSettings):
+    """The gateway."""
+
+    model_config = SettingsConfigDict(env_prefix="MODELBUS_GATEWAY_", frozen=True)
+
+    caller_token: SecretStr = Field(min_length=16)
+    # longer than a scorer's partitions take to move to another, when it dies
+    deadline_seconds: float = Field(default=30, gt=0)
+    max_in_flight: int = Field(default=10_000, ge=1000)
