@@ -48,6 +48,9 @@ def where(environment: dict[str, str]) -> Table:
     table = Table("what", "where", title="modelbus", title_justify="left")
     traces = environment["OTEL_EXPORTER_ZIPKIN_ENDPOINT"].removesuffix("/api/v2/spans")
     table.add_row("registry API", f"http://127.0.0.1:{environment['MODELBUS_REGISTRY_HTTP_PORT']}")
+    table.add_row(
+        "inference (Open Inference Protocol)", f"http://127.0.0.1:{environment['MODELBUS_GATEWAY_HTTP_PORT']}/v2"
+    )
     table.add_row("traces", f"{traces}/zipkin/")
     table.add_row("Kafka", environment["MODELBUS_KAFKA_BOOTSTRAP_SERVERS"])
     table.add_row("S3", f"http://{environment['MODELBUS_S3_ENDPOINT']} (bucket {environment['MODELBUS_S3_BUCKET']})")

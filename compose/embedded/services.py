@@ -1,4 +1,4 @@
-"""The processes of modelbus itself: six services, and scorers, which are the deployer's second part."""
+"""The processes of modelbus itself: six services, and the deployer's further parts: scorers and a gateway."""
 
 import os
 import sys
@@ -17,11 +17,11 @@ ONE_OF_EACH = {"MODELBUS_KAFKA_REPLICA": "embedded"}
 
 
 def processes(environment: Mapping[str, str], scorers: int = 1) -> list[Process]:
-    """What runs on a stack with this environment: each service once, and scorers with the slots 0 … scorers - 1."""
+    """What runs on a stack with this environment: each service once, a gateway, scorers of slots 0 … scorers - 1."""
     if not 1 <= scorers <= SCORER_PORTS.step:
         raise ValueError(f"{scorers} scorers; expected 1 to {SCORER_PORTS.step}")
     services = [_service(name, environment) for name in SERVICES]
-    return [*services, *(_scorer(slot, environment) for slot in range(scorers))]
+    return [*services, *(_scorer(slot, environment) for slot in range(scorers)), _gateway(environment)]
 
 
 def _service(name: str, environment: Mapping[str, str]) -> Process:
@@ -31,6 +31,12 @@ def _service(name: str, environment: Mapping[str, str]) -> Process:
 def _scorer(slot: int, environment: Mapping[str, str]) -> Process:
     port = int(environment["MODELBUS_SCORER_HTTP_PORT"]) + slot
     return _process(f"scorer-{slot}", ("services.deployer.scorer", "--slot", str(slot)), port, environment)
+
+
+def _gateway(environment: Mapping[str, str]) -> Process:
+    return _process(
+        "gateway", ("services.deployer.gateway",), int(environment["MODELBUS_GATEWAY_HTTP_PORT"]), environment
+    )
 
 
 def _process(name: str, module: tuple[str, ...], port: int, environment: Mapping[str, str]) -> Process:

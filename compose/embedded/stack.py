@@ -114,8 +114,10 @@ def _environment(claim: StackFolder) -> dict[str, str]:
         "OTEL_EXPORTER_ZIPKIN_ENDPOINT": f"http://{LOOPBACK}:{claim.port('zipkin')}/api/v2/spans",
     }
     http = {f"MODELBUS_{name.upper()}_HTTP_PORT": str(claim.port(name)) for name in SERVICES}
+    http |= {"MODELBUS_GATEWAY_HTTP_PORT": str(claim.port("gateway"))}
     http |= {"MODELBUS_SCORER_HTTP_PORT": str(claim.port("scorer", SCORER_PORTS))}  # of slot 0
     tokens = {f"MODELBUS_REGISTRY_{role.upper()}_TOKEN": claim.secret(f"registry.{role}") for role in ROLES}
+    tokens |= {"MODELBUS_GATEWAY_CALLER_TOKEN": claim.secret("gateway.caller")}
     return parts | http | tokens
 
 

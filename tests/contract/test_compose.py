@@ -18,7 +18,8 @@ from shared.settings import KafkaSettings, PostgresSettings, S3Settings, Telemet
 ROOT = Path(__file__).parents[2]
 LAYERS = ("core.yaml", "observability.yaml")
 PLATFORM = (KafkaSettings, PostgresSettings, S3Settings, TelemetrySettings)
-OURS = (*SERVICES, "scorer")
+PARTS_OF_DEPLOYER = {"scorer": "ScorerSettings", "gateway": "GatewaySettings"}
+OURS = (*SERVICES, *PARTS_OF_DEPLOYER)
 EXPORTERS = {"OTEL_EXPORTER_OTLP_ENDPOINT"}  # read by OpenTelemetry itself
 METRIC = re.compile(r"\b(modelbus_\w+?)(?:_bucket|_sum|_count)?\b(?=[{\[\s)]|$)")
 
@@ -36,10 +37,9 @@ def merged(service: str) -> dict[str, str]:
 
 
 def settings_of(service: str) -> tuple[type[BaseSettings], ...]:
-    owner = "deployer" if service == "scorer" else service
+    owner = "deployer" if service in PARTS_OF_DEPLOYER else service
     module = importlib.import_module(f"services.{owner}.settings")
-    own = module.ScorerSettings if service == "scorer" else module.Settings
-    return (*PLATFORM, own)
+    return (*PLATFORM, getattr(module, PARTS_OF_DEPLOYER.get(service, "Settings")))
 
 
 def names(settings: type[BaseSettings], *, required: bool = False) -> set[str]:
