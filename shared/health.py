@@ -1,12 +1,13 @@
 """/livez, /readyz and /metrics of a process, beside whatever routes it serves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.routing import BaseRoute
 
 from shared.settings import HttpSettings
 
@@ -25,9 +26,20 @@ class Health:
         return {name: check() for name, check in self.checks.items()}
 
 
-def bare_app() -> FastAPI:
-    """An application without any route of its own, not even FastAPI's documentation."""
-    return FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+def bare_app(title: str = "modelbus", routes: Sequence[BaseRoute] = ()) -> FastAPI:
+    """An application with these routes alone, not even FastAPI's documentation, and without spans but our own.
+
+    FastAPI would make one for every request, probes too.
+    """
+    return FastAPI(
+        title=title,
+        routes=list(routes),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
 
 
 def add_health(app: FastAPI, health: Health) -> FastAPI:

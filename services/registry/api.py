@@ -31,6 +31,7 @@ from services.registry.views import (
     VersionView,
 )
 from shared.access import Actor, Doorkeeper
+from shared.health import bare_app
 
 _YAML = ("text/yaml", "application/yaml", "text/x-yaml", "application/x-yaml")
 _LARGEST = 2**31 - 1
@@ -42,12 +43,9 @@ record = APIRouter(tags=["record"])
 
 
 def api(settings: Settings) -> FastAPI:
-    """The app; `app.state.acts` and `app.state.reading` are set when the database is open.
-
-    FastAPI's own documentation routes are off: they would need no token.
-    """
+    """The app; `app.state.acts` and `app.state.reading` are set when the database is open."""
     routes = [*people.routes, *record.routes]  # the routes themselves, not routers: check_routes sees each
-    app = FastAPI(title="modelbus registry", routes=routes, docs_url=None, redoc_url=None, openapi_url=None)
+    app = bare_app("modelbus registry", routes)
     app.add_middleware(Doorkeeper, tokens=tokens_of(settings), refuse=problem)
     add_problems(app)
     return app

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version as version_of
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Final, cast
 
 import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -18,7 +18,7 @@ from services.deployer.gateway.protocol import HEADER_LENGTH, Asked, ModelReady,
 from services.deployer.settings import GatewaySettings
 from shared import telemetry
 from shared.access import Actor, Doorkeeper, Needs
-from shared.health import OPEN_ROUTES, Health
+from shared.health import OPEN_ROUTES, Health, bare_app
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 OPEN: Final = (*OPEN_ROUTES, "/v2/health/live", "/v2/health/ready")  # the protocol's own probes
@@ -29,15 +29,7 @@ routes = APIRouter(default_response_class=Response)
 
 def api(settings: GatewaySettings, health: Health) -> FastAPI:
     """The app; `app.state.answering` is set when the clients are open."""
-    app = FastAPI(
-        title="modelbus gateway",
-        version="2",
-        routes=[*routes.routes],
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        redirect_slashes=False,
-    )
+    app = bare_app("modelbus gateway", routes.routes)
     app.state.health = health
     app.add_middleware(Doorkeeper, tokens={"caller": settings.caller_token}, refuse=refusal, open_routes=OPEN)
     add_errors(app)
@@ -162,6 +154,6 @@ async def _body(request: Request) -> bytes:
 
 
 @routes.get("/openapi.json", include_in_schema=False)
-async def openapi(request: Request, _: Caller) -> dict[str, Any]:
+async def openapi(request: Request, _: Caller) -> Response:
     """This API, described."""
-    return described(request.app)
+    return Response(msgspec.json.encode(described(request.app)), media_type="application/json")
