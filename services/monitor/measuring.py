@@ -11,7 +11,7 @@ from schemas.specs import StreamSpec
 from services.monitor.domain.alerts import Alarm, Alert, Finding
 from services.monitor.domain.bins import Bins
 from services.monitor.domain.clock import moment
-from services.monitor.domain.drift import measure, overwhelming, per_test, remember, windows_per_year
+from services.monitor.domain.drift import measure, overwhelming, per_test, windows_per_year
 from services.monitor.domain.facts import ModelFacts, Said
 from services.monitor.domain.faults import faults, limits
 from services.monitor.domain.join import Entry, Settled
@@ -173,9 +173,7 @@ class Measuring:
         a_year = windows_per_year(window.time_min, window.time_max)
         budget = self.facts.spec.monitoring.false_alarms_per_year
         probability = per_test(budget, a_year, len(bins.columns))
-        drift = measure(bins, window.counts, probability=probability, history=self.model.history)
-        remember(self.model.history, drift)
-        return drift
+        return measure(bins, window.counts, probability=probability)
 
     def _measured(self, closed: Closed, drift: tuple[FeatureDrift, ...]) -> Word:
         window, counts = closed.window, self.model.join.counts

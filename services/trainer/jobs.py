@@ -80,7 +80,12 @@ def produce(recipe: Recipe, tables: Reader, report: Report) -> Produced:
     answers = scores.score if scores.probabilities is None else scores.probabilities
     quality = metrics(spec.task, parts.test.labels, answers)
     reference = reference_of(
-        dataset, stream_spec=stream_spec, signature=signature, test_scores=scores.score, metrics=quality
+        dataset,
+        stream_spec=stream_spec,
+        signature=signature,
+        test_scores=scores.score,
+        metrics=quality,
+        window=spec.monitoring.window,
     )
     manifest = manifest_of(
         recipe,

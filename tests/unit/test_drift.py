@@ -8,7 +8,7 @@ from schemas.events.monitor import FeatureDrift
 from schemas.specs import FloatFeature
 from services.monitor.domain.alerts import Alarm, Finding
 from services.monitor.domain.bins import Bins
-from services.monitor.domain.drift import measure, overwhelming, per_test, remember
+from services.monitor.domain.drift import measure, overwhelming, per_test
 from shared.reference import binned, counts_of, feature_reference, quantile_edges
 
 FEATURES = [f"x{index}" for index in range(20)]
@@ -38,7 +38,7 @@ def drifted(found: tuple[FeatureDrift, ...]) -> list[str]:
 def test_two_hundred_windows_without_drift_raise_nothing(bins: Bins) -> None:
     rng = np.random.default_rng(2)
 
-    found = [drifted(measure(bins, window(bins, rng, 1000), probability=CHANCE, history={})) for _ in range(200)]
+    found = [drifted(measure(bins, window(bins, rng, 1000), probability=CHANCE)) for _ in range(200)]
 
     assert sum(map(len, found)) == 0
 
@@ -50,7 +50,7 @@ def test_a_year_of_small_windows_without_drift_keeps_to_the_budget_and_alarms_of
     findings = []
 
     for index in range(200):
-        measured = measure(bins, window(bins, rng, 100), probability=CHANCE, history={})
+        measured = measure(bins, window(bins, rng, 100), probability=CHANCE)
         found = [finding(each.feature, overwhelming(each)) for each in measured if each.drifted]
         findings += found
         assert alarm.hear(found, str(index)) is None
@@ -61,7 +61,7 @@ def test_a_year_of_small_windows_without_drift_keeps_to_the_budget_and_alarms_of
 def test_one_sigma_in_one_feature_of_twenty_is_overwhelming_in_one_window_and_named_first(bins: Bins) -> None:
     rng = np.random.default_rng(4)
 
-    found = measure(bins, window(bins, rng, 1000, shift=1), probability=CHANCE, history={})
+    found = measure(bins, window(bins, rng, 1000, shift=1), probability=CHANCE)
 
     assert drifted(found) == ["x7"]
     assert found[0].feature == "x7"
@@ -71,28 +71,15 @@ def test_one_sigma_in_one_feature_of_twenty_is_overwhelming_in_one_window_and_na
 def test_one_wild_value_hides_no_shift_and_makes_none(bins: Bins) -> None:
     rng = np.random.default_rng(5)
 
-    hidden = measure(bins, window(bins, rng, 2000, shift=1, spoilt=20), probability=CHANCE, history={})
-    alone = measure(bins, window(bins, rng, 2000, spoilt=1), probability=CHANCE, history={})
+    hidden = measure(bins, window(bins, rng, 2000, shift=1, spoilt=20), probability=CHANCE)
+    alone = measure(bins, window(bins, rng, 2000, spoilt=1), probability=CHANCE)
 
     assert drifted(hidden) == ["x7"]
     assert drifted(alone) == []
 
 
 def test_too_few_rows_say_nothing(bins: Bins) -> None:
-    assert measure(bins, window(bins, np.random.default_rng(6), 99), probability=CHANCE, history={}) == ()
-
-
-def test_what_is_usual_for_a_feature_is_no_drift(bins: Bins) -> None:
-    rng, history = np.random.default_rng(7), {}
-    found = []
-    for index in range(12):
-        measured = measure(bins, window(bins, rng, 1000, shift=(-1) ** index), probability=CHANCE, history=history)
-        remember(history, measured)
-        found.append(drifted(measured))
-
-    assert found[:5] == [["x7"]] * 5
-    assert found[6:] == [[]] * 6
-    assert drifted(measure(bins, window(bins, rng, 1000, shift=3), probability=CHANCE, history=history)) == ["x7"]
+    assert measure(bins, window(bins, np.random.default_rng(6), 99), probability=CHANCE) == ()
 
 
 def test_bins_agree_with_the_reference_on_values_that_lie_on_an_edge() -> None:
@@ -115,10 +102,7 @@ def test_a_new_share_of_a_category_and_of_missing_values_is_drift() -> None:
         for shares in ([505, 485, 10], [800, 190, 10], [400, 390, 210])
     )
 
-    found = [
-        drifted(measure(bins, bins.count(each, scores), probability=CHANCE, history={}))
-        for each in (usual, moved, missing)
-    ]
+    found = [drifted(measure(bins, bins.count(each, scores), probability=CHANCE)) for each in (usual, moved, missing)]
 
     assert found == [[], ["x"], ["x"]]
 

@@ -213,6 +213,7 @@ def test_a_reference_counts_features_as_they_are_decoded_and_scores_of_the_test_
             signature=signature,
             test_scores=np.linspace(0, 1, 135),
             metrics={"roc_auc": 0.9},
+            window=100,
         )
     )
 
@@ -221,6 +222,9 @@ def test_a_reference_counts_features_as_they_are_decoded_and_scores_of_the_test_
     assert all(counted[name] + absent[name] == 900 for name in ("x", "empty", "kind", "flag"))
     assert set(reference["features"]["x"]["edges"]) <= set(dataset.matrix[:, 0].tolist())
     assert sum(reference["score"]["counts"]) == 135
+    assert reference["features"]["x"]["blocks"]["rows"] == 100
+    assert len(reference["features"]["kind"]["blocks"]["distances"]) == 9
+    assert "blocks" not in reference["score"]  # too few for five blocks of fifty
     assert sum(reference["label"]["counts"].values()) == reference["rows"] == 900
 
 

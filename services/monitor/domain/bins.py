@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.monitor.domain.wander import STILL, Wander
 from shared.matrix import Inputs
+from shared.reference import Counts, whole_of
 
-Counts = NDArray[np.int64]
 SCORE = "score"
 
 
@@ -24,6 +25,7 @@ class Column:
     name: str
     edges: NDArray[np.float32] | None
     bins: int  # without the one for missing
+    wander: Wander = STILL
 
     def codes(self, values: NDArray[np.float32]) -> NDArray[np.intp]:
         """Bin of each value (n,); a value on an edge lies above it; `bins` is missing."""
@@ -51,8 +53,7 @@ class Bins:
         """
         described = [(name, document["features"][name]) for name in features] + [(SCORE, document["score"])]
         columns = tuple(_column(name, part) for name, part in described)
-        counts = [[*part["counts"], part.get("missing", part.get("unseen", 0))] for _, part in described]
-        return cls(columns=columns, reference=np.array([count for part in counts for count in part], dtype=np.int64))
+        return cls(columns=columns, reference=np.concatenate([whole_of(part) for _, part in described]))
 
     @property
     def slices(self) -> list[slice]:
@@ -73,4 +74,4 @@ class Bins:
 def _column(name: str, part: Mapping[str, Any]) -> Column:
     """Edges are taken to float32, as the inputs are: rounding keeps order, so what lay on an edge still does."""
     edges = np.array(part["edges"], dtype=np.float32) if "edges" in part else None
-    return Column(name=name, edges=edges, bins=len(part["counts"]))
+    return Column(name=name, edges=edges, bins=len(part["counts"]), wander=Wander.of(part))

@@ -11,9 +11,10 @@ import numpy as np
 
 from schemas.specs import FloatFeature, StreamSpec
 from services.monitor.domain.alerts import Finding
-from services.monitor.domain.bins import Bins, Counts
+from services.monitor.domain.bins import Bins
 from services.monitor.domain.windows import Window
 from shared.matrix import Inputs
+from shared.reference import Counts
 
 _SELDOM = 0.2
 _SURGE = 0.3

@@ -41,7 +41,6 @@ class ModelState(Struct, kw_only=True):
     clock: int | None = None
     versions: dict[int, VersionState] = field(default_factory=dict)
     evidence: dict[str, Evidence] = field(default_factory=dict)
-    history: dict[str, list[float]] = field(default_factory=dict)  # distances of past windows, by column
 
 
 class StreamState(Struct, kw_only=True):

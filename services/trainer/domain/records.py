@@ -12,7 +12,7 @@ from schemas.events.parts import Cut, Signature, Span
 from schemas.specs import ModelSpec, Part, StreamSpec
 from services.trainer.domain.learning import SHARES, Parts, Trial
 from shared.dataset import Dataset
-from shared.reference import binned, feature_reference
+from shared.reference import binned, feature_reference, with_blocks
 
 
 class Recipe(Part):
@@ -92,20 +92,22 @@ def reference_of(
     signature: Signature,
     test_scores: NDArray[np.float64],
     metrics: Mapping[str, float],
+    window: int,
 ) -> bytes:
     """What normal looks like to a version.
 
     Features and labels of all rows of the run, as the decoder makes them (float64, before the version's float32);
     scores and metrics of the test rows, as those of rows a model has learned by heart are not what serving will see.
+    `window`: the rows of a monitored window, as long as which the blocks are.
     """
-    places = {name: index for index, name in enumerate(stream_spec.features)}
+    columns = dict(zip(stream_spec.features, dataset.matrix.T, strict=True))
     features = {
-        column.name: feature_reference(stream_spec.features[column.name], dataset.matrix[:, places[column.name]])
-        for column in signature.features
+        name: with_blocks(feature_reference(stream_spec.features[name], columns[name]), columns[name], window)
+        for name in (column.name for column in signature.features)
     }
     document = {
         "features": features,
-        "score": binned(test_scores),
+        "score": with_blocks(binned(test_scores), test_scores, window),
         "label": _labels(dataset.labels, signature.classes),
         "rows": len(dataset),
         "metrics": dict(metrics),
