@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import apply, backfill, dead_letters, demo, orders, stack_env, status, up
+from cli import apply, backfill, dead_letters, demo, orders, reproduce, stack_env, status, up
 
 app = typer.Typer(
     name="modelbus",
@@ -33,6 +33,7 @@ app.command()(status.status)
 for order in orders.COMMANDS:
     app.command(rich_help_panel="Orders")(order)
 app.command()(backfill.backfill)
+app.command()(reproduce.reproduce)
 app.add_typer(dead_letters.app, name="dead-letters")
 
 if __name__ == "__main__":

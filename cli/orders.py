@@ -66,13 +66,25 @@ def _order(model: str, order: str, reason: str, actor: str | None) -> None:
 
 
 def _decide(version: str, verdict: str, role: Role, reason: str, actor: str | None) -> None:
-    model, _, number = version.rpartition(":")
-    if not model or not number.isdecimal():
-        raise typer.BadParameter(f"expected MODEL:VERSION, such as flight-delay:3, got {version!r}")
-    path = f"/models/{_name(model)}/versions/{int(number)}/{verdict}"
+    path = f"{version_path(version)}/{verdict}"
     with registry(role, actor=actor) as client:
         answer = client.act(path, reason)
     _say(f"{version} is {answer['stage']}{_still_needed(answer)}")
+
+
+def version_path(version: str) -> str:
+    """Where MODEL:VERSION stands in the registry's API.
+
+    >>> version_path("flight-delay:3")
+    '/models/flight-delay/versions/3'
+
+    Raises:
+        typer.BadParameter: it is not MODEL:VERSION.
+    """
+    model, _, number = version.rpartition(":")
+    if not model or not number.isdecimal():
+        raise typer.BadParameter(f"expected MODEL:VERSION, such as flight-delay:3, got {version!r}")
+    return f"/models/{_name(model)}/versions/{int(number)}"
 
 
 def _still_needed(version: dict[str, Any]) -> str:

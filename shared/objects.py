@@ -13,6 +13,10 @@ from shared.errors import Fault
 from shared.settings import S3Settings
 
 
+class Missing(Fault):
+    """There are no bytes under a digest (yet)."""
+
+
 class Tampered(Fault):
     """The bytes under a digest are not the bytes of that digest."""
 
@@ -70,11 +74,14 @@ class Objects:
 
         Raises:
             Tampered: the bytes do not have this digest.
-            Fault: there are none, or S3 failed.
+            Missing: there are none.
+            Fault: S3 failed.
         """
         try:
             response = self._client.get_object(bucket_name=self._bucket, object_name=_key(digest))
         except S3Error as error:
+            if error.code == "NoSuchKey":
+                raise Missing(f"{digest} is not in the store") from error
             raise Fault(f"{digest}: {error.code}") from error
         except HTTPError as error:
             raise Fault(f"{digest}: S3 does not answer: {error}") from error

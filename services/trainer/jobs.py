@@ -15,7 +15,7 @@ from services.trainer.domain.graphs import graph_of
 from services.trainer.domain.learning import Parts, Rows, Trial
 from services.trainer.domain.records import Recipe, manifest_of, reference_of
 from services.trainer.domain.search import configurations
-from services.trainer.provenance import provenance
+from services.trainer.provenance import Provenance, provenance
 from shared import scikit
 from shared.child import JobFailed, Payload, Progress, answer
 from shared.dataset import Dataset, Reader, classes_of, read_dataset
@@ -44,12 +44,12 @@ class Produced:
     fit_seconds: float
 
 
-def train(request: Payload, progress: Progress) -> Payload:
+def train(request: Payload, progress: Progress, provenance: Provenance) -> Payload:
     """The job: from a training.requested to the fields of a model.trained; artifacts go to the store."""
     started = time.monotonic()
     recipe = Recipe.of_request(TrainingRequested.model_validate(request))
     settings = S3Settings()
-    produced = produce(recipe, Tables(settings), _reporter(progress))
+    produced = produce(recipe, Tables(settings), reporter(progress), provenance)
     candidate = _stored(recipe, produced, Objects(settings))
     return {
         "candidate": candidate.model_dump(mode="json"),
@@ -58,7 +58,7 @@ def train(request: Payload, progress: Progress) -> Payload:
     }
 
 
-def produce(recipe: Recipe, tables: Reader, report: Report) -> Produced:
+def produce(recipe: Recipe, tables: Reader, report: Report, provenance: Provenance) -> Produced:
     """Make a candidate from nothing but its recipe and the tables; `report(stage, done, total, best)` hears of it.
 
     Raises:
@@ -89,7 +89,7 @@ def produce(recipe: Recipe, tables: Reader, report: Report) -> Produced:
     )
     manifest = manifest_of(
         recipe,
-        provenance=provenance(),
+        provenance=provenance,
         parts=parts,
         trials=trials,
         chosen=chosen,
@@ -168,7 +168,9 @@ def _stored(recipe: Recipe, produced: Produced, objects: Objects) -> Candidate:
     )
 
 
-def _reporter(progress: Progress) -> Report:
+def reporter(progress: Progress) -> Report:
+    """Tell progress as events have it."""
+
     def report(stage: str, done: int, total: int, best_score: float | None = None) -> None:
         progress({"stage": stage, "done": done, "total": total, "best_score": best_score})
 
@@ -181,4 +183,5 @@ def _refuse_if(reason: str, explanation: str | None) -> None:
 
 
 if __name__ == "__main__":
-    answer(train)
+    found = provenance()  # now, while the sources are those that were imported: a child may wait long for its job
+    answer(lambda request, progress: train(request, progress, found))

@@ -6,12 +6,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+Provenance = dict[str, Any]
 _ROOT = Path(__file__).parents[2]
 _SOURCES = ("schemas", "shared", "services")
 _LIBRARIES = ("deltalake", "numpy", "onnx", "onnxruntime", "pyarrow", "scikit-learn", "scipy", "skl2onnx", "skops")
 
 
-def provenance() -> dict[str, Any]:
+def provenance() -> Provenance:
     """`code_version` and `lock_hash` are SHA-256 in hex; the lock's is None where it is not deployed with the code."""
     lock = _ROOT / "requirements.lock"
     return {

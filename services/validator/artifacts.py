@@ -8,15 +8,14 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from minio.error import S3Error
 from sklearn.base import BaseEstimator
 
 from schemas.events.parts import Artifact, Candidate, Span
 from services.validator.domain.evidence import Predict
 from shared import scikit
-from shared.errors import Fault, Refusal
+from shared.errors import Refusal
 from shared.matrix import Inputs
-from shared.objects import Objects, Tampered
+from shared.objects import Missing, Objects, Tampered
 from shared.quality import Floats
 from shared.runtime import Model
 
@@ -86,12 +85,8 @@ def fetch(objects: Objects, artifact: Artifact) -> bytes:
     """
     try:
         data = objects.get_now(artifact.digest)
-    except Tampered as error:
+    except (Missing, Tampered) as error:
         raise Unusable(str(error)) from error
-    except Fault as error:
-        if isinstance(error.__cause__, S3Error) and error.__cause__.code == "NoSuchKey":
-            raise Unusable(f"{artifact.digest} is not in the store") from error
-        raise
     if len(data) != artifact.size_bytes:
         raise Unusable(f"expected {artifact.size_bytes} bytes, got {len(data)}")
     return data

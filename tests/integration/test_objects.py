@@ -7,7 +7,7 @@ import pytest
 
 from compose.embedded.stack import Stack
 from shared.errors import Fault
-from shared.objects import Objects, Tampered, digest_of
+from shared.objects import Missing, Objects, Tampered, digest_of
 from shared.settings import S3Settings
 
 
@@ -37,7 +37,7 @@ async def test_bytes_that_were_changed_in_the_store_are_not_believed(objects: Ob
 
 
 async def test_an_absent_artifact_is_a_fault_that_names_it(objects: Objects) -> None:
-    with pytest.raises(Fault, match="NoSuchKey"):
+    with pytest.raises(Missing, match="not in the store"):
         await objects.get(digest_of(b"never stored"))
 
 

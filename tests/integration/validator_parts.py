@@ -16,6 +16,7 @@ from schemas.events.parts import Candidate, Cut, Release
 from schemas.events.trainer import ModelTrained
 from schemas.specs import ModelSpec, StreamSpec
 from services.trainer.jobs import train
+from services.trainer.provenance import provenance
 from shared.objects import Objects
 from shared.settings import S3Settings
 from shared.tables import Tables, append, schema_of
@@ -96,7 +97,9 @@ def trained(spec: ModelSpec, stream: StreamSpec, cut: Cut) -> Candidate:
         cut=cut,
     )  # fmt: skip
     with threadpool_limits(1):  # as in the trainer's child
-        return Candidate.model_validate(train(request.model_dump(mode="json"), lambda _: None)["candidate"])
+        return Candidate.model_validate(
+            train(request.model_dump(mode="json"), lambda _: None, provenance())["candidate"]
+        )
 
 
 def another_run(candidate: Candidate) -> Candidate:
