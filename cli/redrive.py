@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import typer
 from rich.console import Console
@@ -11,21 +12,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cli.client import actor_name, fail
 from cli.letters import Letter, Mark, Wanted, kafka_settings, printable, read
 from cli.redriver import Redriver, batches
-from schemas.topics import DATA, LABELS, MAX_RECORD_BYTES
+from cli.verdicts import Verdicts
+from schemas.topics import MAX_RECORD_BYTES
 from shared.errors import Refusal
 
 _ROOM_BYTES = 4096  # of a record, for the header that names its letter and the frame
+_NAMED = 20  # of each kind; the rest is counted
 console = Console()
 
 
 @dataclass(kw_only=True)
 class Survey:
-    """What of the wanted letters is due (record → its first letter), was redriven before, or cannot be."""
+    """What of the wanted letters is due (record → its first letter), was redriven before, or cannot be.
+
+    `again` says of those that are due why they would be refused again.
+    """
 
     due: dict[str, str] = field(default_factory=dict)
     kinds: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     before: dict[str, Mark] = field(default_factory=dict)
     cannot: dict[str, str] = field(default_factory=dict)
+    again: dict[str, str] = field(default_factory=dict)
 
     def names(self) -> set[str]:
         return {*self.due, *self.before, *self.cannot}
@@ -33,7 +40,7 @@ class Survey:
 
 def redrive(wanted: Wanted, *, dry_run: bool, yes: bool, actor: str | None) -> None:
     """Raises typer.Exit with code 1, in words, where nothing or not all that was named could be done."""
-    survey = look(wanted)
+    survey = look(wanted, Verdicts())
     _say(survey)
     if missing := sorted(set(wanted.origins) - survey.names()):
         fail(f"there is no dead letter of {', '.join(missing)}")
@@ -49,7 +56,7 @@ def redrive(wanted: Wanted, *, dry_run: bool, yes: bool, actor: str | None) -> N
         raise typer.Exit(1)
 
 
-def look(wanted: Wanted) -> Survey:
+def look(wanted: Wanted, verdicts: Verdicts | None = None) -> Survey:
     """Read letters and marks once; keeps names, not records."""
     survey, marks, kinds = Survey(), {}, {}
     for each in read():
@@ -61,9 +68,12 @@ def look(wanted: Wanted) -> Survey:
                 survey.cannot[each.name] = why
             else:
                 survey.due[each.name] = each.place
+            if verdicts and (why := verdicts.refusal(each)):
+                survey.again[each.name] = why
     survey.before = {name: marks[name] for name in kinds if name in marks}
     survey.due = {name: place for name, place in survey.due.items() if name not in marks}
     survey.cannot = {name: why for name, why in survey.cannot.items() if name not in marks}
+    survey.again = {name: why for name, why in survey.again.items() if name in survey.due}
     survey.kinds.update(kinds[name] for name in survey.due)
     return survey
 
@@ -80,18 +90,16 @@ def _impossible(letter: Letter) -> str | None:
 
 def _say(survey: Survey) -> None:
     for (topic, reason, service), count in sorted(survey.kinds.items()):
-        again = "; unreadable as they are, they die again" if reason == "poison" and _is_data(topic) else ""
-        _print(f"{count} of {topic}, {reason}, parked by {service}{again}")
-    for name, mark in list(survey.before.items())[:20]:
-        _print(f"{name} was redriven before: {mark}")
-    for name, why in list(survey.cannot.items())[:20]:
-        _print(f"{name} cannot be redriven: {why}")
+        _print(f"{count} of {topic}, {reason}, parked by {service}")
+    for words, names in (
+        ("was redriven before", survey.before),
+        ("cannot be redriven", survey.cannot),
+        ("would die again", survey.again),
+    ):
+        for name, why in islice(names.items(), _NAMED):
+            _print(f"{name} {words}: {why}")
     counts = f"{len(survey.before)} redriven before, {len(survey.cannot)} cannot be"
-    _print(f"{len(survey.due)} records to redrive; {counts}")
-
-
-def _is_data(topic: str) -> bool:
-    return DATA.owner(topic) is not None or LABELS.owner(topic) is not None
+    _print(f"{len(survey.due)} records to redrive, {len(survey.again)} of them would die again; {counts}")
 
 
 def _print(words: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from schemas.events.base import Event
-from schemas.records import DataRecord, LabelRecord, PredictionRecord
+from schemas.records import CorrectionRecord, DataRecord, LabelRecord, PredictionRecord
 from schemas.specs import ModelSpec, Part, StreamSpec
 from schemas.topics import DATA_PLANE, DEAD_LETTERS, LIFECYCLE, SERVICES, TOPIC_OF, DataTopic, LifecycleTopic
 
@@ -23,6 +23,7 @@ RECORDS: dict[str, type[Part]] = {
     "record.data": DataRecord,
     "record.label": LabelRecord,
     "record.prediction": PredictionRecord,
+    "record.correction": CorrectionRecord,
     "spec.stream": StreamSpec,
     "spec.model": ModelSpec,
 }

@@ -47,3 +47,25 @@ class PredictionRecord(Part):
     probabilities: dict[str, float] | None = None
     time: Time
     flags: tuple[str, ...] = ()
+
+
+class CorrectionRecord(Part):
+    """`corrections.<model>`, key = entity: one prediction that is withdrawn, in its own partition, and why.
+
+    `partition` and `offset` say which input record the prediction answered, `revision` under which it was served;
+    `withdrawn_by` is the revision of the rollout at which its version fell.
+    """
+
+    id: str
+    prediction_id: str
+    event_id: str
+    entity: str
+    model: str
+    version: int
+    arm: Literal["champion", "canary"]
+    revision: int
+    partition: int
+    offset: int
+    time: Time
+    withdrawn_by: int
+    reason: str

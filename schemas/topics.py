@@ -5,7 +5,7 @@ from typing import Final
 
 from schemas.events import deployer, ingestor, monitor, registry, trainer, validator
 from schemas.events.base import Event
-from schemas.records import DataRecord, LabelRecord, PredictionRecord
+from schemas.records import CorrectionRecord, DataRecord, LabelRecord, PredictionRecord
 from schemas.specs import Part
 
 SERVICES: Final = ("ingestor", "trainer", "validator", "registry", "deployer", "monitor")
@@ -120,6 +120,7 @@ DEPLOYER: Final = LifecycleTopic(
         deployer.RolloutSwitched,
         deployer.RolloutEnded,
         deployer.PredictionsWithdrawn,
+        deployer.CorrectionsPublished,
         deployer.LoadFailed,
     ),
 )
@@ -131,10 +132,13 @@ PREDICTIONS: Final = DataTopic(
     record=PredictionRecord,
 )
 SHADOW: Final = DataTopic(name="shadow", key="entity", writer="deployer", readers=("monitor",), record=PredictionRecord)
+CORRECTIONS: Final = DataTopic(
+    name="corrections", key="entity", writer="deployer", readers=("consumers",), record=CorrectionRecord
+)
 DEAD_LETTERS: Final = "dead-letters"  # the one exception to a single writer: any service parks here, bytes untouched
 
 LIFECYCLE: Final = (INGESTOR, MONITOR, TRAINER, VALIDATOR, REGISTRY, DEPLOYER)
-DATA_PLANE: Final = (DATA, LABELS, PREDICTIONS, SHADOW)
+DATA_PLANE: Final = (DATA, LABELS, PREDICTIONS, SHADOW, CORRECTIONS)
 TOPIC_OF: Final = {event: topic for topic in LIFECYCLE for event in topic.events}
 EVENT_OF: Final = {(event.event, event.version_of_schema[0]): event for event in TOPIC_OF}
 LATEST_MAJOR: Final = {name: max(major for other, major in EVENT_OF if other == name) for name, _ in EVENT_OF}

@@ -13,6 +13,7 @@ from faststream.kafka.security import parse_security
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from schemas.topics import (
+    CORRECTIONS,
     DATA,
     DEAD_LETTER_ROOM_BYTES,
     DEAD_LETTERS,
@@ -57,7 +58,7 @@ def model_topics(kafka: KafkaSettings, model: str, partitions: int) -> list[NewT
     """Outputs of a model, with as many partitions as its stream."""
     return [
         NewTopic(family.of(model), partitions, replication_factor=kafka.replication_factor, config=_TIMESTAMPS)
-        for family in (PREDICTIONS, SHADOW)
+        for family in (PREDICTIONS, SHADOW, CORRECTIONS)
     ]
 
 

@@ -55,6 +55,16 @@ class PredictionsWithdrawn(Event, event="predictions.withdrawn", key="model"):
     cause: str
 
 
+class CorrectionsPublished(Event, event="corrections.published", key="model"):
+    """Every prediction that was withdrawn has its record in `corrections.<model>`: so many, by partition."""
+
+    model: str
+    version: int = Field(ge=1)
+    revision: int = Field(ge=1)  # at which the version fell
+    count: int = Field(ge=0)
+    partitions: dict[int, int]
+
+
 class LoadFailed(Event, event="load.failed", key="model"):
     """A scorer could not load or verify a version; the old one goes on."""
 

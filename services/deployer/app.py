@@ -9,6 +9,7 @@ from schemas.events.monitor import RolloutMeasured
 from schemas.events.registry import ModelApproved, ModelRegistered, ModelRetired, RolloutOrdered
 from schemas.topics import DEPLOYER, MONITOR, REGISTRY
 from services.deployer import handlers as on
+from services.deployer.corrections import correct
 from services.deployer.settings import Settings
 from shared.bus import Handlers
 from shared.service import Service, open_service
@@ -33,4 +34,5 @@ def handlers(_: Service) -> Handlers:
 async def opened() -> AsyncIterator[Service]:
     """The rollout, running."""
     async with open_service("deployer", http=Settings(), migrations=[MIGRATIONS], handlers=handlers) as service:
+        service.go("corrections", correct(service.pool, service.kafka))
         yield service

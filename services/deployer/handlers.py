@@ -1,10 +1,11 @@
 """What the rollout does about what it hears: decide, save, emit."""
 
-from schemas.events.deployer import LoadFailed, RolloutEnded, RolloutSwitched
+from schemas.events.deployer import LoadFailed, PredictionsWithdrawn, RolloutEnded, RolloutSwitched
 from schemas.events.monitor import RolloutMeasured
 from schemas.events.parts import Release
 from schemas.events.registry import ModelApproved, ModelRegistered, ModelRetired, RolloutOrdered
 from services.deployer import metrics
+from services.deployer.domain.corrections import Withdrawal
 from services.deployer.domain.entrant import Entrant
 from services.deployer.domain.rollout import Decision
 from services.deployer.store import Store
@@ -63,8 +64,14 @@ async def _approve(release: Release, work: Work) -> None:
 
 async def _conclude(decision: Decision, work: Work) -> None:
     """Save, and say each event in the lifecycle that it is about."""
-    await Store(work.connection).save(decision.rollout)
+    store = Store(work.connection)
+    await store.save(decision.rollout)
     for event, about in decision.said:
-        await work.emit(event, correlation_id=about.correlation_id, traceparent=about.traceparent)
+        name = None
+        if isinstance(event, PredictionsWithdrawn):
+            withdrawal = Withdrawal.said(event, about)
+            await store.ask_correction(withdrawal)
+            name = withdrawal.event_id
+        await work.emit(event, id=name, correlation_id=about.correlation_id, traceparent=about.traceparent)
         if isinstance(event, RolloutEnded):
             metrics.ROLLOUTS_ENDED.labels(event.model, event.outcome).inc()

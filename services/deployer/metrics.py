@@ -25,4 +25,5 @@ BATCH_SECONDS = Histogram("modelbus_scorer_batch_seconds", "From a batch's first
 TRANSACTION_SECONDS = Histogram("modelbus_scorer_transaction_seconds", "From sending offsets to the commit's answer.")
 LAG = Gauge("modelbus_scorer_lag_records", "Records not yet consumed.", ["stream", "partition"])
 REVISION = Gauge("modelbus_scorer_revision", "Rollout revision that this scorer serves.", ["model"])
+CORRECTIONS = Counter("modelbus_deployer_corrections_total", "Predictions withdrawn one by one.", ["model"])
 ROLLOUTS_ENDED = Counter("modelbus_deployer_rollouts_ended_total", "Rollouts that are over.", ["model", "outcome"])

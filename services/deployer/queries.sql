@@ -19,3 +19,21 @@ WHERE switch.revision < EXCLUDED.revision
 -- name: switched_partitions
 -- How many partitions are served under a revision, or a newer one.
 SELECT count(*) FROM switch WHERE model = $1 AND revision >= $2
+
+-- name: ask_correction
+-- Predictions are to be withdrawn, once all partitions have gone over to the revision at which their version fell.
+INSERT INTO correction (model, revision, partitions, withdrawal) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+
+-- name: due_correction
+-- The oldest withdrawal whose version serves no partition any more.
+SELECT withdrawal FROM correction c
+WHERE (SELECT count(*) FROM switch s WHERE s.model = c.model AND s.revision >= c.revision) >= c.partitions
+ORDER BY asked_at LIMIT 1
+
+-- name: correction_done
+-- All its corrections are published.
+DELETE FROM correction WHERE model = $1 AND revision = $2
+
+-- name: lead_corrections
+-- One deployer at a time publishes corrections; held until its connection ends.
+SELECT pg_try_advisory_lock(hashtextextended(current_schema() || ':corrections', 0))

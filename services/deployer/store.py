@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from schemas.events.deployer import RolloutSwitched
+from services.deployer.domain.corrections import Withdrawal
 from services.deployer.domain.rollout import Rollout
 from shared import queries
 from shared.postgres import Connection
@@ -11,7 +12,7 @@ _QUERIES = queries.load(Path(__file__).parent / "queries.sql")
 
 
 class Store:
-    """Rollouts, inside one transaction."""
+    """Rollouts and withdrawals, inside one transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -29,6 +30,23 @@ class Store:
         await self._connection.execute(
             _QUERIES["note_switch"], switched.model, switched.partition, switched.revision, switched.offset
         )
+
+    async def ask_correction(self, asked: Withdrawal) -> None:
+        await self._connection.execute(
+            _QUERIES["ask_correction"], asked.model, asked.revision, asked.partitions, asked.model_dump(mode="json")
+        )
+
+    async def leads_corrections(self) -> bool:
+        """Whether this connection's process publishes corrections, until the connection ends."""
+        return bool(await self._connection.fetchval(_QUERIES["lead_corrections"]))
+
+    async def due_correction(self) -> Withdrawal | None:
+        """The oldest whose version serves nowhere any more."""
+        asked = await self._connection.fetchval(_QUERIES["due_correction"])
+        return None if asked is None else Withdrawal.model_validate(asked)
+
+    async def corrected(self, done: Withdrawal) -> None:
+        await self._connection.execute(_QUERIES["correction_done"], done.model, done.revision)
 
     async def switched(self, rollout: Rollout, since: int | None = None) -> int:
         """Partitions that are served under the rollout's current revision, or under one from `since` on."""

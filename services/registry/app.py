@@ -49,6 +49,7 @@ def handlers(_: Service) -> Handlers:
             deployer.RolloutSwitched: on.on_rollout_switched,
             deployer.RolloutEnded: on.on_rollout_ended,
             deployer.PredictionsWithdrawn: on.on_predictions_withdrawn,
+            deployer.CorrectionsPublished: on.on_corrections_published,
             deployer.LoadFailed: on.on_load_failed,
         },
     }

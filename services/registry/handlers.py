@@ -6,7 +6,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas.events.base import Event
-from schemas.events.deployer import LoadFailed, PredictionsWithdrawn, RolloutChanged, RolloutEnded, RolloutSwitched
+from schemas.events.deployer import (
+    CorrectionsPublished,
+    LoadFailed,
+    PredictionsWithdrawn,
+    RolloutChanged,
+    RolloutEnded,
+    RolloutSwitched,
+)
 from schemas.events.ingestor import DatasetCommitted
 from schemas.events.monitor import (
     AlertRaised,
@@ -138,6 +145,14 @@ async def on_predictions_withdrawn(event: PredictionsWithdrawn, work: Work) -> N
     what = event.model_dump(mode="json")
     await store.withdraw(event.model, event.version, what)
     await _note(store, work, event, subject=f"{event.model}:{event.version}", reason=event.cause, what=what)
+
+
+async def on_corrections_published(event: CorrectionsPublished, work: Work) -> None:
+    store = Store(work.connection)
+    what = {"corrections": event.count, "revision": event.revision}
+    await store.correct(event.model, event.version, what)
+    subject, reason = f"{event.model}:{event.version}", f"{event.count} predictions withdrawn one by one"
+    await _note(store, work, event, subject=subject, reason=reason, what=what)
 
 
 async def on_load_failed(event: LoadFailed, work: Work) -> None:

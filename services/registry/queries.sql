@@ -171,6 +171,12 @@ UPDATE rollout SET withdrawn = $3
 WHERE model = $1 AND version = $2
   AND first_revision = (SELECT max(first_revision) FROM rollout WHERE model = $1 AND version = $2)
 
+-- name: correct
+-- What was withdrawn of the latest rollout of a version stands prediction by prediction, too.
+UPDATE rollout SET withdrawn = coalesce(withdrawn, '{}') || $3
+WHERE model = $1 AND version = $2
+  AND first_revision = (SELECT max(first_revision) FROM rollout WHERE model = $1 AND version = $2)
+
 -- name: add_step
 -- A revision of who serves.
 INSERT INTO rollout_step

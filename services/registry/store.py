@@ -208,6 +208,9 @@ class Store:
     async def withdraw(self, model: str, version: int, withdrawn: dict[str, Any]) -> None:
         await self._run("withdraw", model, version, withdrawn)
 
+    async def correct(self, model: str, version: int, corrected: dict[str, Any]) -> None:
+        await self._run("correct", model, version, corrected)
+
     async def measure_rollout(self, event: RolloutMeasured) -> None:
         measured = event.model_dump(mode="json")
         await self._run("measure_rollout", event.model, event.challenger, measured, event.measured_at)

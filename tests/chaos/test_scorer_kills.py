@@ -10,6 +10,7 @@ import pytest
 
 from compose.embedded.stack import Stack
 from schemas.events.deployer import RolloutSwitched
+from services.deployer.domain.arms import is_canary
 from tests.scoring_world import Scorer, World, changed, scorers, until
 
 pytestmark = pytest.mark.stack
@@ -37,6 +38,8 @@ async def test_kills_freezes_and_a_switch_lose_and_repeat_nothing(stack: Stack, 
     assert {revision for *_, revision in revisions} == {1, 2}
     starts = {each.event.partition: each.event.offset for each in said(world) if each.event.revision == 2}
     assert all(revision == (2 if offset >= starts[partition] else 1) for partition, offset, revision in revisions)
+    arms = {(each["entity"], each["arm"]) for each in world.predictions() if each["revision"] == 2}
+    assert arms == {(entity, "canary" if is_canary(entity, "a-salt", 0.5) else "champion") for entity, _ in arms}
     shadow = [each["event_id"] for each in world.shadows()]
     assert sorted(shadow) == sorted(each["event_id"] for each in world.predictions() if each["revision"] == 2)
 

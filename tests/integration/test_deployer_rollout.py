@@ -16,7 +16,7 @@ import pytest
 from compose.embedded.stack import Stack
 from schemas.envelope import Envelope, read
 from schemas.events.base import Event
-from schemas.events.deployer import LoadFailed, RolloutChanged, RolloutEnded, RolloutSwitched
+from schemas.events.deployer import LoadFailed, PredictionsWithdrawn, RolloutChanged, RolloutEnded, RolloutSwitched
 from schemas.events.monitor import ArmMeasured, Pairs, RolloutMeasured
 from schemas.events.registry import ModelApproved, ModelRegistered, RolloutOrdered
 from schemas.specs import Rollout as Policy
@@ -144,6 +144,26 @@ async def test_a_scorer_that_cannot_load_what_others_serve_dethrones_nobody(pool
 
     changes = [each.event for each in await spoken(pool) if isinstance(each.event, RolloutChanged)]
     assert [change.champion.version for change in changes] == [1, 1, 2, 2]
+
+
+async def test_corrections_are_due_once_no_partition_is_served_by_the_fallen_version(pool: asyncpg.Pool) -> None:
+    await hear(pool, registered(1), "a")
+    await hear(pool, registered(2), "b")
+    await hear(pool, RolloutOrdered(model="m", order="promote", actor="ada", reason="sure"), "o")
+    await hear(pool, RolloutOrdered(model="m", order="rollback", actor="ada", reason="not so sure"), "p")
+
+    due = []
+    for partition, revision in ((0, 4), (1, 3), (1, 4)):
+        await hear(pool, switched(partition, revision), f"s{partition}{revision}")
+        due.append(await Store(pool).due_correction())
+
+    assert due[:2] == [None, None]
+    assert due[2] is not None
+    assert (due[2].version, due[2].from_revision, due[2].until_revision, due[2].revision) == (2, 3, 3, 4)
+    [said] = [each for each in await spoken(pool) if isinstance(each.event, PredictionsWithdrawn)]
+    assert said.id == due[2].event_id
+    await Store(pool).corrected(due[2])
+    assert await Store(pool).due_correction() is None
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """`modelbus dead-letters redrive`: back to where it came from, byte for byte, and once, whoever is killed."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -19,12 +20,16 @@ from cli.redrive import look
 from cli.redriver import Redriver
 from compose.embedded.stack import Stack
 from schemas.topics import DATA, DEAD_LETTERS
+from services.registry.app import MIGRATIONS
 from shared.dead_letters import REDRIVEN_FROM, DeadLetter, Origin, Reason
 from shared.errors import Refusal
 from shared.kafka import control_topics, ensure_topics, stream_topics
 from shared.reading import Reader
 from shared.settings import KafkaSettings
+from tests.conftest import PoolFor
 from tests.integration import ingestor_parts as parts
+from tests.integration.registry_http import reachable
+from tests.integration.registry_kit import declare
 from tests.scoring_world import until
 
 pytestmark = pytest.mark.stack
@@ -173,8 +178,24 @@ def test_a_dry_run_and_a_no_change_nothing(parked: Parked) -> None:
 
     assert (dry.exit_code, no.exit_code) == (0, 1)
     assert "1 records to redrive" in dry.output
-    assert "they die again" in dry.output
     assert everything(parked.topic) == []
+
+
+async def test_a_dry_run_says_which_records_todays_declaration_would_refuse_again(
+    parked: Parked, pool_for: PoolFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = await pool_for("registry", [MIGRATIONS])
+    await declare(pool, parts.stream_spec().model_copy(update={"stream": parked.name}))
+    sound = parked.park(1, json.dumps(parts.data(1)).encode())
+    wrong = parked.park(2, json.dumps(parts.data(2, time="noon")).encode())
+    poison = parked.park(3, NASTY, reason="poison")
+    async with reachable(pool, monkeypatch):
+        dry = await asyncio.to_thread(run, "redrive", "--stream", parked.name, "--dry-run")
+
+    assert "3 records to redrive, 2 of them would die again" in dry.output
+    assert f"{wrong} would die again: " in dry.output
+    assert f"{poison} would die again: " in dry.output
+    assert f"{sound} would" not in dry.output
 
 
 def test_a_record_that_dies_again_names_its_letter_and_may_be_redriven_again(parked: Parked) -> None:

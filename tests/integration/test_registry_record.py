@@ -6,7 +6,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from schemas.events.deployer import PredictionsWithdrawn, RolloutEnded, RolloutSwitched
+from schemas.events.deployer import CorrectionsPublished, PredictionsWithdrawn, RolloutEnded, RolloutSwitched
 from schemas.events.ingestor import DatasetCommitted
 from schemas.events.monitor import AlertRaised, AlertResolved, DataQuarantined, RolloutMeasured, WindowMeasured
 from schemas.events.registry import ApprovalRequested, ModelApproved, ModelRefused, ModelRegistered
@@ -295,6 +295,9 @@ async def test_a_champion_that_is_rolled_back_gives_way_to_the_one_before(pool: 
     latest = (await Reading(pool).rollouts("flood", None, 10)).items[0]
     assert (latest.version, latest.outcome, latest.steps[-1].champion) == (2, "rolled_back", 1)
     assert latest.withdrawn == withdrawn.model_dump(mode="json")
+    await hear(pool, CorrectionsPublished(model="flood", version=2, revision=4, count=7, partitions={0: 7}))
+    corrected = (await Reading(pool).rollouts("flood", None, 10)).items[0]
+    assert corrected.withdrawn == {**withdrawn.model_dump(mode="json"), "corrections": 7, "revision": 4}
     assert (await stage(pool, 1), await stage(pool, 2)) == ("champion", "rolled_back")
 
 

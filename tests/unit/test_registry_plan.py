@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from schemas.specs import ModelSpec, StreamSpec
-from schemas.topics import DATA, LABELS, PREDICTIONS, SHADOW
+from schemas.topics import CORRECTIONS, DATA, LABELS, PREDICTIONS, SHADOW
 from services.registry.acts import check_approval_stays
 from services.registry.domain.plan import Declared, Misfits, plan
 from shared.errors import Forbidden
@@ -55,7 +55,7 @@ def test_a_new_stream_and_model_are_created_with_their_topics_whatever_their_ord
     assert (first.kind, first.verdict, first.revision) == ("stream", "created", 1)
     assert first.topics == (DATA.of("rivers"), LABELS.of("rivers"))
     assert (second.kind, second.verdict, second.revision) == ("model", "created", 1)
-    assert second.topics == (PREDICTIONS.of("flood"), SHADOW.of("flood"))
+    assert second.topics == (PREDICTIONS.of("flood"), SHADOW.of("flood"), CORRECTIONS.of("flood"))
 
 
 def test_what_the_language_has_and_no_service_serves_yet_is_refused() -> None:

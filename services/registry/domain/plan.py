@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from schemas.declarations import Spec
 from schemas.specs import CategoryFeature, Feature, ModelSpec, StreamSpec
-from schemas.topics import DATA, LABELS, PREDICTIONS, SHADOW
+from schemas.topics import CORRECTIONS, DATA, LABELS, PREDICTIONS, SHADOW
 from shared.errors import DeclarationError
 
 Verdict = Literal["created", "changed", "unchanged"]
@@ -61,7 +61,7 @@ class Change:
     @property
     def topics(self) -> tuple[str, ...]:
         """The topics that have to be created for it."""
-        families = (DATA, LABELS) if self.kind == "stream" else (PREDICTIONS, SHADOW)
+        families = (DATA, LABELS) if self.kind == "stream" else (PREDICTIONS, SHADOW, CORRECTIONS)
         return tuple(family.of(self.name) for family in families) if self.verdict == "created" else ()
 
 

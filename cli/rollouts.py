@@ -1,0 +1,179 @@
+"""`modelbus rollouts`: how each version came to serve or fell, and exactly what a version answered."""
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+from confluent_kafka import KafkaException
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from cli.client import fail, registry
+from cli.letters import kafka_settings
+from cli.orders import Model
+from cli.radius import Part, Served, total
+from cli.status import challenger, champion
+from schemas.topics import PREDICTIONS
+from shared.errors import Fault
+from shared.reading import Message, Reader
+from shared.records import PREDICTIONS as DECODER
+
+Json = dict[str, Any]
+AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
+app = typer.Typer(help="How versions came to serve or fell, and what they answered.", no_args_is_help=True)
+console = Console()
+_BATCH_RECORDS = 5000
+
+
+@app.command("show")
+def show(
+    model: Model,
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Who serves MODEL now, and its rollouts: revisions, shares, where each partition switched, how they ended."""
+    with registry("viewer") as client:
+        declared = client.get(f"/models/{model}")
+        found = [rollout for rollout, _ in zip(client.pages(f"/models/{model}/rollouts"), range(limit), strict=False)]
+    if as_json:
+        typer.echo(json.dumps({"serving": declared["serving"], "rollouts": found}, indent=2))
+        return
+    live = {"serving": declared["serving"], "awaiting": [], "rollout": None}
+    revision = declared["serving"]["rollout_revision"]
+    _say(f"{model} at revision {revision}: champion {champion(live)}, challenger {challenger(live)}")
+    for rollout in reversed(found):
+        console.print(_steps(rollout))
+        for line in _end(rollout):
+            _say(line)
+
+
+def _steps(rollout: Json) -> Table:
+    title = f"\nversion {rollout['version']}, since {rollout['started_at'][:19]}"
+    columns = ("revision", "at", "phase", "champion", "challenger", "share", "switched (partition@offset)", "reason")
+    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
+    for step in rollout["steps"]:
+        switched = " ".join(f"{each}@{offset}" for each, offset in sorted(step["switched"].items(), key=_number))
+        frozen = " (frozen)" if step["frozen"] else ""
+        tried = f"v{step['challenger']}" if step["challenger"] else "–"
+        cells = (str(step["revision"]), step["at"][:19], step["phase"] + frozen, f"v{step['champion']}", tried,
+                 f"{step['share']:.0%}", switched or "nowhere yet", step["reason"])  # fmt: skip
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def _number(switched: tuple[str, int]) -> int:
+    return int(switched[0])
+
+
+def _end(rollout: Json) -> Iterator[str]:
+    if rollout["outcome"] is None:
+        yield "not over yet"
+        return
+    yield f"{rollout['outcome'].replace('_', ' ')} at {rollout['ended_at'][:19]}: {rollout['reason']}"
+    if withdrawn := rollout["withdrawn"]:
+        done = withdrawn.get("corrections")
+        corrected = "corrections under way" if done is None else f"{done:,} corrections"
+        yield f"withdrawn: revisions {withdrawn['from_revision']}–{withdrawn['until_revision']}, {corrected}"
+
+
+@app.command("blast-radius")
+def blast_radius(
+    model: Model,
+    version: Annotated[int, typer.Argument(min=1, help="The version's number.")],
+    as_json: AsJson = False,
+) -> None:
+    """Exactly which predictions VERSION of MODEL served, counted by partition from the topic as consumers read it."""
+    with registry("viewer") as client:
+        client.get(f"/models/{model}/versions/{version}")
+        rollouts = list(client.pages(f"/models/{model}/rollouts"))
+    served = Served.of(version, (step for rollout in rollouts for step in rollout["steps"]))
+    parts = _count(model, served) if served.revisions else {}
+    whole = total(parts.values())
+    withdrawn = next((each["withdrawn"] for each in rollouts if each["version"] == version and each["withdrawn"]), None)
+    if as_json:
+        said = {
+            "model": model,
+            "version": version,
+            "revisions": served.revisions,
+            "total": {name: value for name, value in whole.said().items() if not name.endswith("_offset")},
+            "partitions": {partition: part.said() for partition, part in parts.items()},
+            "withdrawn": withdrawn,
+        }
+        typer.echo(json.dumps(said, indent=2))
+        return
+    if parts:
+        console.print(_table(parts))
+    for line in _sum(f"{model}:{version}", served, whole, withdrawn):
+        _say(line)
+
+
+def _count(model: str, served: Served) -> dict[int, Part]:
+    """Of each partition; only the stretch of the version's revisions is read, for revisions rise in a partition."""
+    topic, found = PREDICTIONS.of(model), {}
+    first, last = served.revisions[0], served.revisions[-1]
+    columns = (TextColumn("count"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    try:
+        with (
+            Reader(kafka_settings(), "modelbus.cli", _BATCH_RECORDS) as reader,
+            Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        ):
+            for partition, span in reader.spans(topic).items():
+                start = reader.first(topic, partition, span, lambda message: _revision(message) >= first)
+                end = reader.first(topic, partition, (start, span[1]), lambda message: _revision(message) > last)
+                bar = progress.add_task("count", total=end - start)
+                found[partition] = part = Part()
+                for batch in reader.read(topic, partition, start, end):
+                    _take(part, batch, served)
+                    progress.update(bar, completed=batch[-1].offset() + 1 - start)
+    except KafkaException as error:
+        fail(f"{topic}: {error.args[0].str()}")
+    except Fault as error:
+        fail(str(error))
+    return found
+
+
+def _revision(message: Message) -> int:
+    return DECODER.decode(message.value()).revision
+
+
+def _take(part: Part, batch: list[Message], served: Served) -> None:
+    for message in batch:
+        prediction = DECODER.decode(message.value())
+        if prediction.version == served.version:
+            part.take(prediction, served.revision_at(prediction.partition, prediction.offset))
+
+
+def _table(parts: dict[int, Part]) -> Table:
+    columns = ("partition", "predictions", "as champion", "as canary", "input offsets", "entities", "event times")
+    table = Table(*columns, box=None, pad_edge=False)
+    for partition, part in parts.items():
+        arms = (f"{part.arms[arm]:,}" for arm in ("champion", "canary"))
+        offsets = f"{part.first_offset}–{part.last_offset}" if part.predictions else "–"
+        table.add_row(str(partition), f"{part.predictions:,}", *arms, offsets, f"{len(part.entities):,}", _times(part))
+    return table
+
+
+def _times(part: Part) -> str:
+    if part.first_time is None or part.last_time is None:
+        return "–"
+    return f"{part.first_time:%Y-%m-%d %H:%M:%S} – {part.last_time:%Y-%m-%d %H:%M:%S}"
+
+
+def _sum(name: str, served: Served, whole: Part, withdrawn: Json | None) -> Iterator[str]:
+    if not served.revisions:
+        yield f"{name} never served: nothing to take back"
+        return
+    revisions = ", ".join(map(str, served.revisions))
+    yield f"{name} served under revisions {revisions}"
+    yield f"{whole.predictions:,} predictions for {len(whole.entities):,} entities, {_times(whole)}"
+    yield "each within its fences" if not whole.beyond else f"{whole.beyond:,} of them are not where the fences say"
+    if withdrawn:
+        done = withdrawn.get("corrections")
+        yield "withdrawn; corrections are under way" if done is None else f"withdrawn, with {done:,} corrections"
+
+
+def _say(words: str) -> None:
+    console.print(words, markup=False, highlight=False, soft_wrap=True)
