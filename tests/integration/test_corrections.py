@@ -63,9 +63,7 @@ def assert_withdrawn(world: World, expected: list[dict[str, Any]]) -> None:
     assert event.partitions == {partition: by_partition[partition] for partition in range(world.stream.partitions)}
 
 
-async def test_a_rollback_withdraws_what_the_canary_served_and_a_persons_what_the_champion_did(
-    stack: Stack, tmp_path: Path
-) -> None:
+async def test_a_rollback_withdraws_what_the_canary_served_and_nothing_else(stack: Stack, tmp_path: Path) -> None:
     world = await World.made("undone")
     model = world.models[0].model
 
