@@ -5,9 +5,11 @@ either a place in the table and its predictions, or a dead letter; only in the m
 changes may the two go by different ones.
 """
 
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import starmap
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -19,6 +21,7 @@ from schemas.specs import BoolFeature, CategoryFeature, Feature, FloatFeature, S
 
 MAX_EVENT_BYTES = 256 * 1024
 MAX_NUMBER = float(np.finfo(np.float32).max)  # models read float32: what is larger would be infinite to them
+_YEARS = frozenset(range(2, 9999))  # the first and last of the calendar cannot be told in every time zone
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # a thousand brackets are no JSON of ours
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Time = Annotated[datetime, Meta(tz=True)]
@@ -97,17 +100,18 @@ class StreamDecoder:
     def __init__(self, spec: StreamSpec) -> None:
         self.spec = spec
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_record_type(spec))
-        self._codes: dict[str, dict[Any, float]] = {
-            name: {value: float(code) for code, value in enumerate(feature.values)}
-            for name, feature in spec.features.items()
-            if isinstance(feature, CategoryFeature)
-        }
+        features = list(spec.features.values())
+        self._codes = [_Codes(each) if isinstance(each, CategoryFeature) else None for each in features]
+        self._categories = [index for index, codes in enumerate(self._codes) if codes is not None]
+        self._lows, self._highs = (np.array(bounds) for bounds in zip(*map(_bounds, features), strict=True))
+        self._pack = struct.Struct(f"{len(features)}d").pack
 
     def decode(self, values: Sequence[bytes | None]) -> Batch:
         """Decode a batch; refusals are in the result, nothing is raised."""
-        records: list[Record] = []
-        positions: list[int] = []
         refused: list[RefusedRecord] = []
+        if records := self._decode_all(values):
+            return self._checked(records, list(range(len(records))), refused)
+        records, positions = [], []
         for position, value in enumerate(values):
             try:
                 records.append(_decoded(self._decoder, value))
@@ -116,27 +120,71 @@ class StreamDecoder:
                 refused.append(RefusedRecord(position=position, reason="rejected", error=str(error)))
             except UNREADABLE as error:
                 refused.append(RefusedRecord(position=position, reason="poison", error=str(error)))
-        return self._checked(Batch(records=records, positions=positions, matrix=self._matrix(records), refused=refused))
+        return self._checked(records, positions, refused)
 
-    def _matrix(self, records: list[Record]) -> Matrix:
-        matrix = np.empty((len(records), len(self.spec.features)), dtype=np.float64)
-        columns = zip(*(msgspec.structs.astuple(record.features) for record in records), strict=True)
-        for index, (name, column) in enumerate(zip(self.spec.features, columns, strict=False)):
-            codes = self._codes.get(name)
-            matrix[:, index] = column if codes is None else [codes.get(value, np.nan) for value in column]
+    def _decode_all(self, values: Sequence[bytes | None]) -> list[Record]:
+        """The usual batch, all of it good; nothing if some record needs a word of its own."""
+        try:
+            if max(map(len, values), default=0) > MAX_EVENT_BYTES:  # type: ignore[arg-type]  # None raises TypeError
+                return []
+            records: list[Record] = list(map(self._decoder.decode, values))  # type: ignore[arg-type]  # likewise
+        except (TypeError, msgspec.ValidationError, *UNREADABLE):
+            return []
+        years = {record.time.year for record in records}
+        return records if years <= _YEARS else []
+
+    def _matrix(self, records: Sequence[Record]) -> Matrix:
+        rows = list(map(msgspec.structs.astuple, [record.features for record in records]))
+        if not self._categories:
+            try:
+                return np.frombuffer(b"".join(starmap(self._pack, rows))).reshape(len(rows), len(self._codes))
+            except struct.error:  # a value is missing: column by column
+                pass
+        matrix = np.empty((len(rows), len(self._codes)))
+        for index, (codes, column) in enumerate(zip(self._codes, zip(*rows, strict=True), strict=False)):
+            matrix[:, index] = column if codes is None else [codes[value] for value in column]
         return matrix
 
-    def _checked(self, batch: Batch) -> Batch:
+    def _checked(self, records: list[Record], positions: list[int], refused: list[RefusedRecord]) -> Batch:
         """Flag or refuse what is out of range or unseen; the other records keep their order."""
-        dropped: dict[int, str] = {}
-        for index, (name, feature) in enumerate(self.spec.features.items()):
-            for row in _odd(feature, name, batch, index):
-                flag, error, reject = _finding(feature, name, batch, row)
-                if reject:
-                    dropped.setdefault(row, error)
-                else:
-                    batch.flags[row] = (*batch.flags.get(row, ()), flag)
+        batch = Batch(records=records, positions=positions, matrix=self._matrix(records), refused=refused)
+        odd = (batch.matrix < self._lows) | (batch.matrix > self._highs)
+        odd[:, self._categories] = np.isnan(batch.matrix[:, self._categories])
+        if not odd.any():
+            return batch
+        names, dropped = list(self.spec.features), dict[int, str]()
+        for row, index in np.argwhere(odd).tolist():
+            name = names[index]
+            value = getattr(records[row].features, name)
+            if value is None:
+                continue
+            flag, error, reject = _finding(self.spec.features[name], name, value)
+            if reject:
+                dropped.setdefault(row, error)
+            else:
+                batch.flags[row] = (*batch.flags.get(row, ()), flag)
         return _without(batch, dropped) if dropped else batch
+
+
+class _Codes(dict[Any, float]):
+    """A category's values as codes; missing and unseen are NaN."""
+
+    def __init__(self, feature: CategoryFeature) -> None:
+        super().__init__((value, float(code)) for code, value in enumerate(feature.values))
+
+    def __missing__(self, value: Any) -> float:
+        return np.nan
+
+
+def _bounds(feature: Feature) -> tuple[float, float]:
+    """What is below or above needs a word."""
+    if not isinstance(feature, FloatFeature):
+        return -np.inf, np.inf
+    low, high = feature.min, feature.max
+    return (
+        -MAX_NUMBER if low is None else max(low, -MAX_NUMBER),
+        MAX_NUMBER if high is None else min(high, MAX_NUMBER),
+    )
 
 
 def _decoded(decoder: "msgspec.json.Decoder[Any]", value: bytes | None) -> Any:
@@ -146,33 +194,13 @@ def _decoded(decoder: "msgspec.json.Decoder[Any]", value: bytes | None) -> Any:
     if len(value) > MAX_EVENT_BYTES:
         raise msgspec.ValidationError(f"expected at most {MAX_EVENT_BYTES} bytes, got {len(value)}")
     record = decoder.decode(value)
-    _check_year(record.time)
+    if record.time.year not in _YEARS:
+        raise msgspec.ValidationError(f"time: expected a year between 2 and 9998, got {record.time.year}")
     return record
 
 
-def _check_year(time: datetime) -> None:
-    """The first and last years of the calendar cannot be told in every time zone, and break whoever tries."""
-    if not 1 < time.year < 9999:
-        raise msgspec.ValidationError(f"time: expected a year between 2 and 9998, got {time.year}")
-
-
-def _odd(feature: Feature, name: str, batch: Batch, index: int) -> Iterable[int]:
-    """Rows of a batch whose value of one feature needs a word."""
-    column = batch.matrix[:, index]
-    if isinstance(feature, FloatFeature):
-        low = -np.inf if feature.min is None else feature.min
-        high = np.inf if feature.max is None else feature.max
-        rows: NDArray[np.intp] = np.flatnonzero((column < low) | (column > high) | (np.abs(column) > MAX_NUMBER))
-        return [int(row) for row in rows]
-    if isinstance(feature, CategoryFeature):
-        missing = np.flatnonzero(np.isnan(column))
-        return [int(row) for row in missing if getattr(batch.records[row].features, name) is not None]
-    return ()
-
-
-def _finding(feature: Feature, name: str, batch: Batch, row: int) -> tuple[str, str, bool]:
+def _finding(feature: Feature, name: str, value: Any) -> tuple[str, str, bool]:
     """Flag, error message, and whether the record is refused."""
-    value = getattr(batch.records[row].features, name)
     if isinstance(feature, FloatFeature):
         if abs(value) > MAX_NUMBER:
             return "", f"features.{name}: expected a number that float32 can hold, got {value}", True

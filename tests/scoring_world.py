@@ -38,7 +38,7 @@ NOTHING = Artifact(digest=digest_of(b""), size_bytes=0)
 ROOT = Path(__file__).parents[1]
 
 
-def stream_spec(name: str, partitions: int = 4) -> StreamSpec:
+def stream_spec(name: str, partitions: int = 4, **fields: Any) -> StreamSpec:
     return StreamSpec(
         stream=name,
         entity="machine",
@@ -49,6 +49,7 @@ def stream_spec(name: str, partitions: int = 4) -> StreamSpec:
             "colour": CategoryFeature(type="category", values=("red", "green", "blue")),
         },
         label=Label(type="bool", delay=timedelta(hours=1)),
+        **fields,
     )
 
 
@@ -89,7 +90,7 @@ def release_of(version: int, spec: ModelSpec, stream: StreamSpec, onnx: Artifact
             spec=spec,
             stream_spec=stream,
             cut=Cut(time=EPOCH, data_version=0, labels_version=0, data_offsets={}, labels_offsets={}),
-            signature=signature_of(stream, spec.features, ("false", "true")),
+            signature=signature_of(stream, spec.features, stream.label.values or ("false", "true")),
             onnx=onnx,
             skops=NOTHING,
             manifest=NOTHING,
@@ -143,9 +144,9 @@ class World:
     _count: int = 0
 
     @classmethod
-    async def made(cls, name: str, models: int = 1, partitions: int = 4) -> "World":
-        """Topics, bucket and declarations there."""
-        stream = stream_spec(name, partitions)
+    async def made(cls, name: str, models: int = 1, partitions: int = 4, **fields: Any) -> "World":
+        """Topics, bucket and declarations there; `fields` are more of the stream's."""
+        stream = stream_spec(name, partitions, **fields)
         specs = [model_spec(f"{name}-m{number}", name) for number in range(models)]
         kafka, objects = KafkaSettings(), Objects(S3Settings())
         await objects.ensure_bucket()

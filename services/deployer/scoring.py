@@ -5,51 +5,18 @@ where one does so later, no prediction is written for that record; it is counted
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Literal, NamedTuple
+from operator import ne
 
 from schemas.specs import StreamSpec
-from schemas.topics import PREDICTIONS, SHADOW
 from services.deployer import metrics
 from services.deployer.answers import Answers, answers_of
 from services.deployer.domain.arms import is_canary
-from services.deployer.serving import SOURCE, Known, Serving, Version
+from services.deployer.predictions import Arm, Output, Rows, Taken, outputs_of, rows_of
+from services.deployer.serving import Known, Serving, Version
 from shared.matrix import Projection
-from shared.records import ENCODER, Batch, Prediction, Record, StreamDecoder
-
-Arm = Literal["champion", "canary", "shadow"]
-_CONSTANT = [
-    ("ce_specversion", b"1.0"),
-    ("ce_type", b"modelbus.record.prediction.v1"),
-    ("ce_dataschema", b"modelbus:schemas/record.prediction/v1.0.json"),
-    ("ce_source", f"{SOURCE}/scorer".encode()),
-    ("content-type", b"application/json"),
-]
-
-
-class Input(NamedTuple):
-    """Where a record of the stream stands, and its bytes."""
-
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-
-
-class Output(NamedTuple):
-    """A record to be produced."""
-
-    topic: str
-    partition: int
-    key: bytes
-    value: bytes
-    headers: list[tuple[str, bytes]]
-
-
-Row = tuple[Record, Input, bytes]  # decoded, its source, its entity as a key
-Made = tuple[tuple[str, int, str], Output | None]  # model, version, arm; and the record, if there is an answer
+from shared.records import Batch, StreamDecoder
 
 
 @dataclass(kw_only=True)
@@ -62,6 +29,15 @@ class Scored:
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     keyed_otherwise: Counter[str] = field(default_factory=Counter)
     not_finite: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+    def note(self, version: Version, arms: Sequence[Arm], outputs: Sequence[Output | None]) -> None:
+        """What a version answered, and what it could not."""
+        model, number = version.release.candidate.model, version.release.version
+        answered = Counter(arm for arm, output in zip(arms, outputs, strict=True) if output)
+        for arm, count in answered.items():
+            self.predictions[model, number, arm] += count
+        if unanswered := len(outputs) - answered.total():
+            self.not_finite[model, number] += unanswered
 
     def add(self, other: "Scored") -> None:
         self.outputs += other.outputs
@@ -101,37 +77,33 @@ class StreamScorer:
             if version is not None
         }
 
-    def score(self, inputs: Sequence[Input]) -> Scored:
+    def score(self, taken: Taken) -> Scored:
         """Answer a batch; refused records are skipped and counted, the ingestor parks them."""
-        batch = self._decoder.decode([each.value for each in inputs])
+        batch = self._decoder.decode(taken.values)
         scored = Scored(refused=Counter((self._spec.stream, refusal.reason) for refusal in batch.refused))
         if not batch.records:
             return scored
-        accepted = [inputs[position] for position in batch.positions]
-        keys = [record.entity.encode() for record in batch.records]
-        otherwise = sum(key != each.key for key, each in zip(keys, accepted, strict=True))
-        scored.keyed_otherwise[self._spec.stream] = otherwise
-        scored.unserved.update(dict.fromkeys(self._unserved, len(accepted)))
+        accepted = taken.at(batch.positions) if batch.refused else taken
+        rows = rows_of(batch, accepted)
+        scored.keyed_otherwise[self._spec.stream] = sum(map(ne, rows.keys, accepted.keys))
+        scored.unserved.update(dict.fromkeys(self._unserved, len(rows.ids)))
         for serving in self._serving:
-            for arm, output in self._answer(serving, batch, accepted, keys):
-                if output is None:
-                    scored.not_finite[arm[:2]] += 1
-                else:
-                    scored.predictions[arm] += 1
-                    scored.outputs.append(output)
+            self._answer(serving, batch, rows, scored)
         return scored
 
-    def _answer(self, serving: Serving, batch: Batch, inputs: Sequence[Input], keys: Sequence[bytes]) -> Iterator[Made]:
+    def _answer(self, serving: Serving, batch: Batch, rows: Rows, scored: Scored) -> None:
         """Both arms' records in the order of the input, so that each partition of an output has the input's order."""
-        canary = _canary_rows(serving, batch)
-        rows = list(zip(batch.records, inputs, keys, strict=True))
+        canary = _canary_rows(serving, rows)
         arms: list[Arm] = ["shadow" if chosen else "champion" for chosen in canary]
-        champion = _outputs(serving, self._answers(serving.champion, batch), arms, rows, batch.flags)
+        champion = outputs_of(serving.changed, self._answers(serving.champion, batch), arms, rows)
+        scored.note(serving.champion, arms, champion)
         if serving.challenger is None:
-            return champion
+            scored.outputs += [each for each in champion if each]
+            return
         arms = ["canary" if chosen else "shadow" for chosen in canary]
-        challenger = _outputs(serving, self._answers(serving.challenger, batch), arms, rows, batch.flags)
-        return chain.from_iterable(zip(champion, challenger, strict=True))
+        challenger = outputs_of(serving.changed, self._answers(serving.challenger, batch), arms, rows)
+        scored.note(serving.challenger, arms, challenger)
+        scored.outputs += [each for pair in zip(champion, challenger, strict=True) for each in pair if each]
 
     def _answers(self, version: Version, batch: Batch) -> Answers:
         candidate = version.release.candidate
@@ -139,47 +111,8 @@ class StreamScorer:
         return answers_of(version.release.version, candidate.spec, candidate.signature.classes, scores)
 
 
-def _canary_rows(serving: Serving, batch: Batch) -> list[bool]:
+def _canary_rows(serving: Serving, rows: Rows) -> list[bool]:
     share, salt = serving.changed.share, serving.changed.salt
     if serving.challenger is None or share <= 0:
-        return [False] * len(batch.records)
-    return [is_canary(record.entity, salt, share) for record in batch.records]
-
-
-def _outputs(
-    serving: Serving, answers: Answers, arms: Sequence[Arm], rows: Sequence[Row], flags: Mapping[int, tuple[str, ...]]
-) -> Iterator[Made]:
-    """The hot loop: one prediction record for each input, in the input's own partition."""
-    model, version, revision = serving.changed.model, answers.version, serving.changed.revision
-    served, shadow, suffix = PREDICTIONS.of(model), SHADOW.of(model), f"@{model}:{version}"
-    encode = ENCODER.encode
-    columns = zip(rows, arms, answers.scores, answers.labels, answers.probabilities, strict=True)
-    for index, ((record, source, key), arm, score, label, probabilities) in enumerate(columns):
-        if score is None:
-            yield (model, version, arm), None
-            continue
-        prediction_id = record.id + suffix
-        prediction = Prediction(
-            id=prediction_id,
-            event_id=record.id,
-            entity=record.entity,
-            model=model,
-            version=version,
-            arm=arm,
-            revision=revision,
-            partition=source.partition,
-            offset=source.offset,
-            score=score,
-            label=label,
-            time=record.time,
-            probabilities=probabilities,
-            flags=flags.get(index, ()),
-        )
-        headers = [
-            *_CONSTANT,
-            ("ce_id", prediction_id.encode()),
-            ("ce_subject", key),
-            ("ce_time", record.time.isoformat().encode()),
-        ]
-        topic = shadow if arm == "shadow" else served
-        yield (model, version, arm), Output(topic, source.partition, key, encode(prediction), headers)
+        return [False] * len(rows.ids)
+    return [is_canary(entity, salt, share) for entity in rows.entities]

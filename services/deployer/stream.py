@@ -8,27 +8,32 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from confluent_kafka import Consumer, TopicPartition
 
 from schemas.envelope import Envelope
 from schemas.topics import DATA
 from services.deployer import metrics
+from services.deployer.committing import Commits, Package
+from services.deployer.consuming import Batch, by_partition, columns_of, consumer_of
+from services.deployer.deliveries import Deliveries
 from services.deployer.places import Place, Record, Where, read_places
 from services.deployer.sampling import BatchSpans
-from services.deployer.scoring import Input, Scored, StreamScorer
+from services.deployer.scoring import Scored, StreamScorer
 from services.deployer.serving import Known
 from services.deployer.settings import ScorerSettings
 from services.deployer.switching import Switch, announce, switches_of
-from services.deployer.transactions import Package, Transactions
+from services.deployer.transactions import Transactions
 from services.deployer.view import View
 from shared.errors import Fatal
 from shared.settings import KafkaSettings
 
-_GROUP = "modelbus.scorer"
 _POLL_SECONDS = 0.05
 _MEASURE_EVERY_SECONDS = 1.0
+WORTH_OVERLAPPING = 500  # records; as long to answer as a transaction takes to commit
+Guarantee = Literal["exactly_once", "at_least_once"]
+GUARANTEES: tuple[Guarantee, ...] = ("exactly_once", "at_least_once")
 log = logging.getLogger(__name__)
 
 
@@ -41,15 +46,27 @@ class Prepared(NamedTuple):
 
 
 class Stream:
-    """One scorer's consumer and transactions; `run` belongs to one thread."""
+    """One scorer's consumer and commits, for the streams of one guarantee; `run` belongs to one thread.
 
-    def __init__(self, *, kafka: KafkaSettings, settings: ScorerSettings, slot: int, view: View) -> None:
+    The scorers of both guarantees are members of one group: a stream that goes over to the other keeps its places.
+    """
+
+    def __init__(
+        self, *, kafka: KafkaSettings, settings: ScorerSettings, slot: int, view: View, guarantee: Guarantee
+    ) -> None:
+        self.name = f"stream {guarantee}"
         self.beat = time.monotonic()
         self.assigned = False
         self._settings = settings
         self._view = view
-        self._transactions = Transactions(kafka, slot=slot, timeout_seconds=settings.transaction_timeout_seconds)
-        self._consumer = _consumer(kafka, settings, slot)
+        self._guarantee = guarantee
+        self._consumer = consumer_of(kafka, settings, f"modelbus-scorer-{slot}-{guarantee}")
+        seconds = settings.transaction_timeout_seconds
+        self._commits: Commits = (
+            Transactions(kafka, slot=slot, timeout_seconds=seconds)
+            if guarantee == "exactly_once"
+            else Deliveries(kafka, consumer=self._consumer, timeout_seconds=seconds)
+        )
         self._subscribed: frozenset[str] = frozenset()
         self._places: dict[Where, Place] = {}
         self._held: set[Where] = set()
@@ -58,6 +75,7 @@ class Stream:
         self._in_flight: Prepared | None = None
         self._aborted = False
         self._spans = BatchSpans()
+        self._measured: set[Where] = set()
         self._measured_at = 0.0
 
     def run(self, stopped: Callable[[], bool]) -> None:
@@ -66,7 +84,7 @@ class Stream:
         Raises:
             Fatal: going on could break the guarantee; the process must end.
         """
-        self._transactions.open()
+        self._commits.open()
         while not stopped() and not self._view.complete:
             self._rest()
         while not stopped():
@@ -76,7 +94,7 @@ class Stream:
             self._measure()
         self._settle()
         self._consumer.close()
-        self._transactions.close()
+        self._commits.close()
 
     def _rest(self) -> None:
         self.beat = time.monotonic()
@@ -84,96 +102,112 @@ class Stream:
 
     def _subscribe(self) -> None:
         """Follow the streams there are."""
-        topics = frozenset(DATA.of(stream) for stream in self._view.known.streams)
+        streams = self._view.known.streams.items()
+        topics = frozenset(DATA.of(stream) for stream, spec in streams if spec.guarantee == self._guarantee)
         self.assigned = self.assigned or not topics  # nothing is declared yet: ready for what will be
-        if topics != self._subscribed:
+        if topics != self._subscribed and not topics:
+            self._consumer.unsubscribe()
+        elif topics != self._subscribed:
             self._consumer.subscribe(
                 sorted(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
             )
-            self._subscribed = topics
+        self._subscribed = topics
 
     def _turn(self) -> None:
-        """Answer one batch while the transaction of the one before commits."""
-        messages = self._consume()
-        prepared = None if self._aborted else self._prepare(messages)
+        """Answer one batch; a large one while the transaction before it commits.
+
+        A small one waits for that transaction, and takes along what comes meanwhile: alone, it would only begin a
+        transaction that the records behind it have to wait for.
+        """
+        most = self._settings.batch_records
+        messages = self._consume(_POLL_SECONDS, most)
+        if len(messages) < min(most, WORTH_OVERLAPPING):
+            self._settle()
+            messages += self._consume(0, most - len(messages))
+        batch = self._sorted_out(messages)
+        prepared = None if self._aborted else self._prepare(batch)
         self._settle()
         if self._aborted:
             self._give_back(prepared)
             self._rewind()
         elif prepared is not None:
-            self._transactions.submit(prepared.package)
+            self._commits.submit(prepared.package)
             self._in_flight = prepared
 
-    def _consume(self) -> list[Record]:
-        """What is there, up to a batch; waits for the first record only. Rebalances happen in here."""
-        if not self._subscribed:
+    def _consume(self, seconds: float, most: int) -> list[Record]:
+        """What is there, after waiting so long for the first record. Rebalances happen in here."""
+        if not self._subscribed and not self._places:
             self._rest()
             return []
-        first = self._consumer.poll(_POLL_SECONDS)
-        rest = self._consumer.consume(self._settings.batch_records - 1, 0) if first is not None else []
-        return [message for message in (first, *rest) if message is not None and self._expected(message)]
+        first = self._consumer.poll(seconds)
+        return [] if first is None else [first, *self._consumer.consume(most - 1, 0)]
 
-    def _expected(self, message: Record) -> bool:
-        """False for errors that pass, and for what was fetched before its partition moved."""
-        if (error := message.error()) is not None:
-            if error.fatal():
-                raise Fatal(f"{message.topic()}: {error}")
-            log.warning("%s: %s", message.topic(), error)
-            return False
-        where = message.topic(), message.partition()
-        if where in self._held:
-            raise Fatal(f"{where}: got a record of a partition that is held back")
-        place = self._places.get(where)
-        return place is not None and message.offset() >= place.position
+    def _sorted_out(self, messages: Sequence[Record]) -> Batch:
+        """By partition, without what was fetched before its partition moved."""
+        found = by_partition(messages)
+        if held := self._held & found.keys():
+            raise Fatal(f"{sorted(held)}: got records of partitions that are held back")
+        places = self._places
+        fresh = {
+            where: [record for record in records if record.offset() >= places[where].position]
+            for where, records in found.items()
+            if where in places
+        }
+        return {where: records for where, records in fresh.items() if records}
 
     # -- answering
 
-    def _prepare(self, messages: Sequence[Record]) -> Prepared | None:
+    def _prepare(self, batch: Batch) -> Prepared | None:
         """Answer a batch, and switch every partition that is behind what is known; None when there is nothing."""
         group = self._consumer.consumer_group_metadata()  # of now: if the partitions move, the commit is refused
         known = self._view.known
         self._let_go(known)
         switches = switches_of(known, self._serving_places())
-        scored = self._answer(messages, known)
+        scored = self._answer(batch, known)
         failures = self._failures()
-        offsets = self._advance(messages, switches)
+        fence = self._switch(switches)
+        offsets = self._advance(batch, switches)
         if not offsets and not failures:
             return None
         envelopes = [*announce(switches, known), *failures]
-        package = Package(outputs=scored.outputs, envelopes=envelopes, offsets=offsets, group=group)
+        package = Package(outputs=scored.outputs, envelopes=envelopes, offsets=offsets, fence=fence, group=group)
         return Prepared(package, scored, failures)
 
     def _serving_places(self) -> dict[Where, Place]:
         return {where: place for where, place in self._places.items() if where not in self._held}
 
-    def _answer(self, messages: Sequence[Record], known: Known) -> Scored:
+    def _answer(self, batch: Batch, known: Known) -> Scored:
         if known is not self._known:
             self._scorers, self._known = {}, known
-        streams: dict[str, list[Input]] = defaultdict(list)
-        for message in messages:
-            source = Input(message.partition(), message.offset(), message.key(), message.value())
-            streams[DATA.owner(message.topic()) or ""].append(source)
+        streams: dict[str, list[Record]] = defaultdict(list)
+        for (topic, _), records in batch.items():
+            streams[DATA.owner(topic) or ""] += records
         scored = Scored()
-        with self._spans.around(messages), metrics.BATCH_SECONDS.time():
-            for stream, inputs in streams.items():
+        with self._spans.around(batch), metrics.BATCH_SECONDS.time():
+            for stream, records in streams.items():
                 if stream not in self._scorers:
                     self._scorers[stream] = StreamScorer(known.streams[stream], known)
-                scored.add(self._scorers[stream].score(inputs))
+                scored.add(self._scorers[stream].score(columns_of(records)))
         return scored
 
-    def _advance(self, messages: Sequence[Record], switches: Iterable[Switch]) -> list[TopicPartition]:
-        """Move the places past this batch; returns what is to be committed."""
+    def _switch(self, switches: Iterable[Switch]) -> list[TopicPartition]:
+        """Serve under newer revisions; returns the places as they are then, to be committed as a fence."""
+        switched = {switch.where for switch in switches}
         for switch in switches:
             self._places[switch.where].revisions[switch.model] = switch.revision
-        ends = {(message.topic(), message.partition()): message.offset() + 1 for message in messages}
-        for where, end in ends.items():
-            self._places[where].position = end
-        touched = {**ends, **{switch.where: 0 for switch in switches}}
+        return [self._places[where].to_commit(where) for where in switched]
+
+    def _advance(self, batch: Batch, switches: Iterable[Switch]) -> list[TopicPartition]:
+        """Move the places past this batch; returns what is to be committed."""
+        for where, records in batch.items():
+            self._places[where].position = records[-1].offset() + 1
+        touched = dict.fromkeys((*batch, *(switch.where for switch in switches)))
         return [self._places[where].to_commit(where) for where in touched]
 
     def _failures(self) -> list[Envelope]:
-        found = []
-        while not self._view.failures.empty():
+        """What did not load since; said by one of a scorer's two streams."""
+        found: list[Envelope] = []
+        while self._guarantee == "exactly_once" and not self._view.failures.empty():
             found.append(self._view.failures.get())
         return found
 
@@ -181,7 +215,7 @@ class Stream:
 
     def _settle(self) -> None:
         """Wait for the transaction in flight, and count or give back what it held."""
-        committed = self._transactions.settle()
+        committed = self._commits.settle()
         in_flight, self._in_flight = self._in_flight, None
         if not committed:
             self._aborted = True
@@ -240,7 +274,9 @@ class Stream:
         if now - self._measured_at < _MEASURE_EVERY_SECONDS:
             return
         self._measured_at = now
-        metrics.LAG.clear()  # of partitions that went
+        for topic, partition in self._measured - self._places.keys():
+            metrics.LAG.remove(DATA.owner(topic), partition)
+        self._measured = set(self._places)
         for (topic, partition), place in self._places.items():
             _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
             metrics.LAG.labels(DATA.owner(topic), partition).set(max(0, high - place.position))
@@ -249,20 +285,3 @@ class Stream:
 def _must_hold(known: Known, where: Where, place: Place) -> bool:
     stream = DATA.owner(where[0]) or ""
     return place.is_ahead_of(known.revisions_of(stream)) or known.awaits(stream)
-
-
-def _consumer(kafka: KafkaSettings, settings: ScorerSettings, slot: int) -> Consumer:
-    return Consumer(
-        kafka.librdkafka()
-        | {
-            "group.id": _GROUP,
-            "group.protocol": "consumer",
-            "client.id": f"modelbus-scorer-{slot}",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",  # of offsets too: none is read while its transaction is open
-            "fetch.wait.max.ms": 50,
-            "queued.min.messages": max(10_000, settings.batch_records * 4),
-        }
-    )

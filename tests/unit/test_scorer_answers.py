@@ -1,14 +1,19 @@
 """Labels and scores by task, and what a partition's fence lets through."""
 
+from datetime import UTC, datetime, timedelta, timezone
+
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.specs import Costs
 from schemas.topics import PREDICTIONS, SHADOW
 from services.deployer.answers import answers_of, threshold_of
 from services.deployer.places import Place
-from services.deployer.scoring import Input, StreamScorer
+from services.deployer.predictions import Taken, iso_of
+from services.deployer.scoring import StreamScorer
 from services.deployer.serving import Known, Serving, Version
 from services.deployer.switching import Switch, switches_of
 from shared.matrix import Inputs
@@ -16,6 +21,7 @@ from shared.runtime import Scores
 from tests.scoring_world import changed, envelope_of, model_spec, release_of, stream_spec
 
 SPEC = model_spec("m", "s")
+ZONES = st.sampled_from([UTC, timezone(timedelta(hours=-5, minutes=-30)), timezone(timedelta(hours=14))])
 
 
 @pytest.mark.parametrize(
@@ -72,12 +78,19 @@ def test_no_prediction_is_written_without_a_finite_score_and_that_is_counted() -
     scorer = StreamScorer(stream_spec("s"), Known(models={"m": "s"}, serving={"m": serving}))
     value = b'{"id":"e%d","entity":"a","time":"2013-01-01T00:00:00Z","features":{"heat":1,"weight":1,"colour":"red"}}'
 
-    scored = scorer.score([Input(0, offset, b"a", value % offset) for offset in range(3)])
+    scored = scorer.score(Taken([0] * 3, [0, 1, 2], [b"a"] * 3, [value % offset for offset in range(3)]))
 
-    written = [(msgspec.json.decode(each.value)["event_id"], each.topic) for each in scored.outputs]
+    written = [(msgspec.json.decode(value)["event_id"], topic) for topic, value, *_ in scored.outputs]
     topics = [PREDICTIONS.of("m"), SHADOW.of("m")]
     assert written == [(event_id, topic) for event_id in ("e1", "e2") for topic in topics]
     assert scored.not_finite == {("m", 1): 2}
+
+
+@given(st.integers(-60_000_000_000_000_000, 250_000_000_000_000_000), ZONES)
+def test_times_are_written_as_isoformat_writes_them(microseconds: int, zone: timezone) -> None:
+    time = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)).astimezone(zone)
+
+    assert iso_of([time, time]) == [time.isoformat().encode()] * 2
 
 
 def known(revision: int) -> Known:

@@ -1,0 +1,105 @@
+"""What a batch leaves behind, and how two ways of committing it have the same face: submit, then settle."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import Producer, TopicPartition
+
+from schemas.envelope import Envelope
+from schemas.topics import MAX_RECORD_BYTES, TOPIC_OF
+from services.deployer.predictions import Header, Output
+from shared.settings import KafkaSettings
+
+_BY_KEY = -1  # the client's own mark for: by key
+PRODUCER = {
+    "partitioner": "murmur2_random",  # as the relay and Java clients: one model, one partition
+    "linger.ms": 5,
+    # a transaction that begins while the broker still ends the one before it is told to try again, the usual 100 ms
+    # later; it takes the broker two or three
+    "retry.backoff.ms": 2,
+    "batch.num.messages": 10_000,
+    "batch.size": 512 * 1024,
+    "message.max.bytes": MAX_RECORD_BYTES,
+    "compression.type": "none",  # any client can read it: lz4 is an extra for many
+    "queue.buffering.max.messages": 1_000_000,
+    "queue.buffering.max.kbytes": 256 * 1024,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """What is committed at once; `group` is the consumer's metadata at the time the input was consumed.
+
+    `fence` is where the partitions stood that switch in this package, under the revisions they switch to.
+    """
+
+    outputs: Sequence[Output]
+    envelopes: Sequence[Envelope]
+    offsets: Sequence[TopicPartition]
+    fence: Sequence[TopicPartition] = field(default_factory=list)
+    group: Any = None
+
+
+class Commits(ABC):
+    """At most one package in flight; its end is awaited with `settle`."""
+
+    def __init__(self, kafka: KafkaSettings, settings: dict[str, Any]) -> None:
+        self.producer = Producer(kafka.librdkafka() | PRODUCER | settings)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._in_flight: Future[bool] | None = None
+
+    @abstractmethod
+    def open(self) -> None:
+        """Be ready for the first package; raises Fatal."""
+
+    @abstractmethod
+    def commit(self, package: Package) -> bool:
+        """Produce and commit; False when nothing of it counts; raises Fatal when that is open."""
+
+    def submit(self, package: Package) -> None:
+        """Let a package be produced and committed beside the caller's next work."""
+        if self._in_flight is not None:
+            raise AssertionError("the package before has not been settled")
+        self._in_flight = self._thread.submit(self.commit, package)
+
+    def settle(self) -> bool:
+        """Wait for the package in flight: True when it is committed, or when there was none, False when it is not.
+
+        Raises:
+            Fatal: it is not known, or the producer is fenced.
+        """
+        if self._in_flight is None:
+            return True
+        in_flight, self._in_flight = self._in_flight, None
+        return in_flight.result()
+
+    def close(self) -> None:
+        """End the commit thread; call after `settle`."""
+        self._thread.shutdown()
+
+    def put_outputs(self, outputs: Iterable[Output]) -> None:
+        """Into the client's queue; waits while that is full. Raises KafkaException."""
+        produce = self.producer.produce
+        for output in outputs:
+            try:
+                produce(*output)
+            except BufferError:
+                self._put_late(output)
+
+    def put_envelopes(self, envelopes: Iterable[Envelope]) -> None:
+        """Likewise, each keyed by what it is about."""
+        for said in envelopes:
+            event, headers = said.event, list[Header](said.headers())
+            topic = TOPIC_OF[type(event)].name
+            self._put_late((topic, event.encode(), event.key.encode(), _BY_KEY, None, None, 0, headers))
+
+    def _put_late(self, output: Output) -> None:
+        while True:
+            try:
+                self.producer.produce(*output)
+                return
+            except BufferError:
+                self.producer.poll(0.05)

@@ -1,0 +1,127 @@
+"""The hot path's last step: answers become prediction records, column by column, ready for the producer."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import repeat
+from typing import Literal, NamedTuple
+
+from schemas.events.deployer import RolloutChanged
+from schemas.topics import PREDICTIONS, SHADOW
+from services.deployer.answers import Answers
+from services.deployer.serving import SOURCE
+from shared.records import ENCODER, Batch, Prediction
+
+Arm = Literal["champion", "canary", "shadow"]
+Header = tuple[str, str | bytes | None]
+# topic, value, key, partition, no callbacks, no timestamp, headers: as the client's `produce` takes them, by position
+Output = tuple[str, bytes, bytes, int, None, None, int, list[Header]]
+_CONSTANT = (
+    ("ce_specversion", b"1.0"),
+    ("ce_type", b"modelbus.record.prediction.v1"),
+    ("ce_dataschema", b"modelbus:schemas/record.prediction/v1.0.json"),
+    ("ce_source", f"{SOURCE}/scorer".encode()),
+    ("content-type", b"application/json"),
+)
+
+
+class Taken(NamedTuple):
+    """Records of one stream as they were consumed, column by column: where they stand, and their bytes."""
+
+    partitions: Sequence[int]
+    offsets: Sequence[int]
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+
+    def at(self, positions: Sequence[int]) -> "Taken":
+        """Some of them, in this order."""
+        return Taken(
+            partitions=[self.partitions[each] for each in positions],
+            offsets=[self.offsets[each] for each in positions],
+            keys=[self.keys[each] for each in positions],
+            values=[self.values[each] for each in positions],
+        )
+
+
+class Rows(NamedTuple):
+    """The accepted records of a batch, column by column: what the records of all its models have in common."""
+
+    ids: Sequence[str]
+    entities: Sequence[str]
+    times: Sequence[datetime]
+    partitions: Sequence[int]
+    offsets: Sequence[int]
+    keys: Sequence[bytes]  # the entities as bytes
+    subjects: Sequence[Header]
+    said: Sequence[Header]  # the times
+    flags: Sequence[tuple[str, ...]]
+
+
+def rows_of(batch: Batch, taken: Taken) -> Rows:
+    """The columns of a batch's accepted records; `taken` are those alone."""
+    entities = [record.entity for record in batch.records]
+    times = [record.time for record in batch.records]
+    keys = [entity.encode() for entity in entities]
+    flags: list[tuple[str, ...]] = [()] * len(keys)
+    for row, flagged in batch.flags.items():
+        flags[row] = flagged
+    return Rows(
+        ids=[record.id for record in batch.records],
+        entities=entities,
+        times=times,
+        partitions=taken.partitions,
+        offsets=taken.offsets,
+        keys=keys,
+        subjects=list(zip(repeat("ce_subject"), keys, strict=False)),
+        said=list(zip(repeat("ce_time"), iso_of(times), strict=False)),
+        flags=flags,
+    )
+
+
+def iso_of(times: Sequence[datetime]) -> list[bytes]:
+    """What `isoformat` says of each; an encoder of many is thirty times as fast.
+
+    >>> from datetime import UTC
+    >>> iso_of([datetime(2013, 1, 1, 10, 17, tzinfo=UTC)])
+    [b'2013-01-01T10:17:00+00:00']
+    """
+    return ENCODER.encode_lines(times).replace(b'"', b"").replace(b"Z", b"+00:00").splitlines()
+
+
+def outputs_of(changed: RolloutChanged, answers: Answers, arms: Sequence[Arm], rows: Rows) -> list[Output | None]:
+    """A version's record for each row, in the row's own partition; None where it has no answer."""
+    model, revision = changed.model, changed.revision
+    served, shadow, suffix = PREDICTIONS.of(model), SHADOW.of(model), f"@{model}:{answers.version}"
+    ids = [each + suffix for each in rows.ids]
+    columns = zip(
+        ids, rows.ids, rows.entities, arms, rows.partitions, rows.offsets, answers.scores, answers.labels, rows.times,
+        answers.probabilities, rows.flags, strict=True,
+    )  # fmt: skip
+    values = [
+        ENCODER.encode(
+            Prediction(
+                id=prediction_id,
+                event_id=event_id,
+                entity=entity,
+                model=model,
+                version=answers.version,
+                arm=arm,
+                revision=revision,
+                partition=partition,
+                offset=offset,
+                score=score,  # those without one are left out below
+                label=label,
+                time=time,
+                probabilities=probabilities,
+                flags=flags,
+            )
+        )
+        for prediction_id, event_id, entity, arm, partition, offset, score, label, time, probabilities, flags in columns
+    ]
+    headers = [
+        [*_CONSTANT, ("ce_id", each.encode()), subject, said]
+        for each, subject, said in zip(ids, rows.subjects, rows.said, strict=True)
+    ]
+    topics = [shadow if arm == "shadow" else served for arm in arms]
+    nothing = repeat(None)
+    outputs = zip(topics, values, rows.keys, rows.partitions, nothing, nothing, repeat(0), headers, strict=False)
+    return [output if score is not None else None for output, score in zip(outputs, answers.scores, strict=True)]
