@@ -82,13 +82,23 @@ def run(found: Json | None) -> str:
 
 
 def window(found: Json | None) -> str:
-    """Such as `v3 #12: roc_auc 0.912, 2 drifted`."""
+    """Such as `v3 #12: roc_auc 0.912, roc_auc 0.905 estimated without labels, 2 drifted`."""
     if found is None:
         return "–"
     metrics = ", ".join(f"{name} {value:.3f}" for name, value in list(found["quality"]["metrics"].items())[:2])
     drifted = sum(each["drifted"] for each in found["drift"])
-    words = [each for each in (metrics, f"{drifted} drifted" if drifted else "") if each]
+    parts = (metrics, estimate(found), f"{drifted} drifted" if drifted else "")
+    words = [each for each in parts if each]
     return f"v{found['version']} #{found['window']}: {', '.join(words) or found['verdict']}"
+
+
+def estimate(found: Json) -> str:
+    """What the newest predictions are worth if inputs lead to labels as in training; and whether labels contradict."""
+    if not found.get("estimated"):
+        return ""
+    name, value = next(iter(found["estimated"]["metrics"].items()))
+    disagrees = ", which labels contradict" if found["quality"].get("disagrees") else ""
+    return f"{name} {value:.3f} estimated without labels{disagrees}"
 
 
 def tables(found: list[Json]) -> Table:

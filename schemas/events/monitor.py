@@ -25,24 +25,55 @@ class TrainingRequested(Event, event="training.requested", key="model"):
 
 
 class FeatureDrift(Part):
-    """How far one feature (or `score`) of a window lies from the version's reference."""
+    """How far one feature (or `score`) of a window lies from the version's reference.
+
+    `p_value` is that of the distance when nothing drifts; `effect` what the feature's shift adds to the expected loss
+    of a prediction; `since` the beginning of the window in which the drift began, if it has drifted.
+    """
 
     feature: str
     statistic: Literal["ks", "psi", "chi_square"]
     value: float
     threshold: float
     drifted: bool
+    p_value: float | None = None
+    effect: float | None = None
+    since: Time | None = None
 
 
 class Quality(Part):
-    """Realised quality over the matured, labelled predictions of one version and arm."""
+    """Realised quality over the matured, labelled predictions of one version.
+
+    `errors` are standard errors; `cost` a prediction's by the cost matrix; `expected` what was estimated for the same
+    stretch of time without labels, and `disagrees` whether that lies beyond chance: then what leads from inputs to
+    labels has changed.
+    """
 
     labelled: int = Field(ge=0)
     metrics: dict[str, float] = {}
+    errors: dict[str, float] = {}
+    cost: float | None = None
+    expected: dict[str, float] = {}
+    disagrees: bool = False
 
 
-class WindowMeasured(Event, event="window.measured", key="model"):
-    """A closed window of served predictions; recomputed from the log at its vectors, the numbers are equal."""
+class Estimated(Part):
+    """Quality estimated without labels; `limits` says when that is wrong, `errors` are standard errors of sampling."""
+
+    method: Literal["cbpe", "dle"]
+    metrics: dict[str, float]
+    errors: dict[str, float] = {}
+    cost: float | None = None
+    limits: str
+
+
+class WindowMeasured(Event, event="window.measured", version=(1, 1), key="model"):
+    """A closed window of served predictions; recomputed from the log at its vectors, the numbers are equal.
+
+    The window's own predictions lie between `predictions_from` and `predictions_to`. What matures later, and the
+    counts, are those at `clock` of predictions before `heard_to` and of labels before `labels_to`. 1.1 added `clock`,
+    `heard_to` and `estimated`.
+    """
 
     model: str
     version: int
@@ -61,6 +92,9 @@ class WindowMeasured(Event, event="window.measured", key="model"):
     pending: int = Field(ge=0)
     expired: int = Field(ge=0)
     sampled_out: int = Field(default=0, ge=0)
+    clock: Time | None = None
+    heard_to: Offsets = {}
+    estimated: Estimated | None = None
 
 
 class Pairs(Part):

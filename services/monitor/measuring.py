@@ -4,14 +4,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from schemas.events.monitor import AlertRaised, AlertResolved, DataQuarantined, FeatureDrift, WindowMeasured
+from schemas.events.monitor import (
+    AlertRaised,
+    AlertResolved,
+    DataQuarantined,
+    Estimated,
+    FeatureDrift,
+    Quality,
+    WindowMeasured,
+)
 from schemas.events.parts import Candidate, Span
 from schemas.specs import StreamSpec
+from schemas.topics import PREDICTIONS
 from services.monitor.domain.alerts import Alarm, Alert, Finding
 from services.monitor.domain.bins import Bins
 from services.monitor.domain.clock import moment
-from services.monitor.domain.drift import measure, overwhelming, per_test, windows_per_year
+from services.monitor.domain.drift import by_effect, measure, overwhelming, per_test, windows_per_year
+from services.monitor.domain.estimate import Expectation
 from services.monitor.domain.facts import ModelFacts, Said
 from services.monitor.domain.faults import faults, limits
 from services.monitor.domain.join import Entry, Settled
@@ -22,9 +33,12 @@ from services.monitor.domain.state import ModelState, StreamState, Vector, Versi
 from services.monitor.domain.windows import Window, in_merged_order, pieces, vector_after
 from services.monitor.intake import Answer
 from services.monitor.words import Word, event_id
+from shared.expectation import count
 from shared.matrix import Inputs, Projection
+from shared.quality import main_metric
 
 _KEPT = 3  # versions
+_ESTIMATES_KEPT = 1000  # windows of a version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +48,17 @@ class Reference:
     bins: Bins
     projection: Projection
     limits: Inputs
+    expectation: Expectation
 
     @classmethod
     def of(cls, document: Mapping[str, object], candidate: Candidate, spec: StreamSpec) -> "Reference":
         bins = Bins.of(document, [feature.name for feature in candidate.signature.features])
-        return cls(bins=bins, projection=Projection(candidate.signature, spec), limits=limits(bins, spec))
+        return cls(
+            bins=bins,
+            projection=Projection(candidate.signature, spec),
+            limits=limits(bins, spec),
+            expectation=Expectation.of(document, bins),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +115,15 @@ class Measuring:
         found, values = rows.find(places[:, 0], places[:, 1], len(self.spec.features))
         inputs = reference.projection(values[found].astype(np.float64))
         times = np.array([answer.time for answer in answers], dtype=np.int64)
-        window.add(reference.bins, reference.limits, times, inputs, np.array([a.value for a in answers]))
+        scores, outputs = np.array([a.value for a in answers]), self._outputs(answers)
+        window.add(reference.bins, reference.limits, times, inputs, scores, cells=count(outputs))
+
+    def _outputs(self, answers: Sequence[Answer]) -> NDArray[np.float64]:
+        """Probabilities (n, columns); none (n, 0) for numbers."""
+        if self.facts.spec.task == "regression":
+            return np.empty((len(answers), 0))
+        classes = len(self.spec.label.values)
+        return np.array([answer.score.fit(classes).output for answer in answers], dtype=np.float64)
 
     # -- scores and matured predictions are evidence
 
@@ -155,27 +183,43 @@ class Measuring:
         version, window = closed.version, closed.window
         bins = self.references[version].bins
         found = faults(window, bins)
-        drift = self._drift(window, bins)
+        drift = self._drift(window, version)
         broken = {each.subject for each in found}
         drifted = [each for each in drift if each.drifted and each.feature not in broken]
         alarms = self.model.versions[version]
-        said = [self._measured(closed, drift)]
+        said = [self._measured(closed, drift, self._estimated(window, version))]
         said += self._alarm(alarms.data_fault, "data_fault", version, window.number, found)
         if found:
             said.append(self._quarantine(window, version, found))
         else:  # what is broken says nothing of the rest: a faulty window neither alarms of drift nor clears it
-            said += self._alarm(alarms.drift, "drift", version, window.number, [_finding(each) for each in drifted])
+            said += self._alarm(
+                alarms.drift, "drift", version, window.number, [_finding(each) for each in by_effect(drifted)]
+            )
         return said
 
-    def _drift(self, window: Window, bins: Bins) -> tuple[FeatureDrift, ...]:
+    def _drift(self, window: Window, version: int) -> tuple[FeatureDrift, ...]:
+        bins, spec = self.references[version].bins, self.facts.spec
         if window.with_inputs < window.predictions / 2:
             return ()
         a_year = windows_per_year(window.time_min, window.time_max)
-        budget = self.facts.spec.monitoring.false_alarms_per_year
-        probability = per_test(budget, a_year, len(bins.columns))
-        return measure(bins, window.counts, probability=probability)
+        probability = per_test(spec.monitoring.false_alarms_per_year, a_year, len(bins.columns))
+        effects = self.references[version].expectation.effects(spec.task, bins, window.counts)
+        return measure(bins, window.counts, probability=probability, effects=effects)
 
-    def _measured(self, closed: Closed, drift: tuple[FeatureDrift, ...]) -> Word:
+    def _estimated(self, window: Window, version: int) -> Estimated | None:
+        """Remembered, to be held against what is realised once labels have come."""
+        reference, spec, mine = self.references[version], self.facts.spec, self.model.versions[version]
+        found = reference.expectation.estimate(spec.task, reference.bins, window.counts, window.cells, spec.costs)
+        if found is not None:
+            value = found.metrics[main_metric(spec.task)[0]]
+            mine.estimates = [*mine.estimates, (window.time_min, window.time_max, value)][-_ESTIMATES_KEPT:]
+        return found
+
+    def _quality(self, version: int) -> Quality:
+        mine = self.model.versions[version]
+        return mine.realised.quality(self.facts.spec.task, self.facts.spec.costs, mine.estimates)
+
+    def _measured(self, closed: Closed, drift: tuple[FeatureDrift, ...], estimated: Estimated | None) -> Word:
         window, counts = closed.window, self.model.join.counts
         event = WindowMeasured(
             model=self.name,
@@ -190,11 +234,14 @@ class Measuring:
             predictions=window.predictions,
             verdict="measured" if drift else "insufficient_data",
             drift=drift,
-            quality=self.model.versions[closed.version].realised.quality(self.facts.spec.task),
+            quality=self._quality(closed.version),
             joined=counts.joined,
             pending=counts.pending,
             expired=counts.expired,
             sampled_out=counts.sampled_out,
+            clock=None if self.model.clock is None else moment(self.model.clock),
+            heard_to=dict(self.state.positions.get(PREDICTIONS.of(self.name), {})),
+            estimated=estimated,
         )
         return Word(event=event, id=event_id(event.event, self.name, closed.version, window.number))
 
@@ -219,7 +266,7 @@ class Measuring:
         keys = state.realised.keys
         a_year = windows_per_year(keys[0][0], keys[-1][0])
         probability = per_test(spec.monitoring.false_alarms_per_year, a_year, 1)
-        found = state.realised.check(spec.task, baseline, probability)
+        found = state.realised.check(spec.task, baseline, probability, state.estimates)
         state.checks += 1
         return self._alarm(state.decay, "decay", version, state.checks, [found] if found else [])
 

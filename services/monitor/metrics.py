@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from schemas.events.monitor import WindowMeasured
 from services.monitor.domain.facts import ModelFacts
 from services.monitor.domain.state import StreamState
 from services.monitor.words import Word
@@ -22,6 +23,11 @@ LAG = Gauge(
 )
 WANTED = Gauge(
     "modelbus_monitor_wanted_runs", "Training requests that wait until the tables hold their cut.", ["model"]
+)
+QUALITY = Gauge(
+    "modelbus_monitor_quality",
+    "Of a version's newest window; kind is realised (matured labels) or estimated (none).",
+    ["model", "version", "metric", "kind"],
 )
 WORDS = Counter("modelbus_monitor_said_total", "Events said about the data plane.", ["event"])
 ROUND = Histogram("modelbus_monitor_round_seconds", "One round of a stream: read, take in, decide.", ["stream"])
@@ -52,3 +58,12 @@ def wanted(models: Mapping[str, ModelFacts]) -> None:
 def said(words: list[Word]) -> None:
     for word in words:
         WORDS.labels(word.event.event).inc()
+        if isinstance(word.event, WindowMeasured):
+            _quality(word.event)
+
+
+def _quality(window: WindowMeasured) -> None:
+    estimated = window.estimated.metrics if window.estimated else {}
+    for kind, metrics in (("realised", window.quality.metrics), ("estimated", estimated)):
+        for name, value in metrics.items():
+            QUALITY.labels(window.model, str(window.version), name, kind).set(value)

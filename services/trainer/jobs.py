@@ -83,7 +83,9 @@ def produce(recipe: Recipe, tables: Reader, report: Report, provenance: Provenan
         dataset,
         stream_spec=stream_spec,
         signature=signature,
-        test_scores=scores.score,
+        task=spec.task,
+        test=dataset.part(*parts.until[1:]),
+        scores=scores,
         metrics=quality,
         window=spec.monitoring.window,
     )

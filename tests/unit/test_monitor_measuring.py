@@ -47,7 +47,7 @@ def test_a_class_that_is_appended_had_no_probability_before() -> None:
     evidence = mine.evidence["1:2"]
     assert evidence.outputs[2].tolist() == [[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
     assert evidence.pairs.total == (0.25 - 0.0625) + (0.75 - 1.0) + (0.0 - 0.25)
-    assert mine.versions[1].realised.quality("multiclass").labelled == 3
+    assert mine.versions[1].realised.quality("multiclass", None, []).labelled == 3
 
 
 def test_numbers_beyond_all_measure_leave_every_total_finite() -> None:

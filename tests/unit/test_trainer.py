@@ -17,9 +17,10 @@ from services.trainer.domain.learning import SHARES, Parts, Trial, attempt, best
 from services.trainer.domain.records import Recipe, canonical, manifest_of, reference_of
 from services.trainer.domain.search import TASKS_OF, Configuration, Estimator, configurations
 from shared import scikit
-from shared.dataset import Dataset
+from shared.dataset import Dataset, time_split
+from shared.expectation import CELLS
 from shared.quality import Task, calibration_error, metrics
-from shared.runtime import Model
+from shared.runtime import Model, Scores
 from tests.unit.trainer_cases import START, cut_at, model_for, rows_for, signature_for, stream_for
 
 ESTIMATORS: Sequence[Estimator] = get_args(Estimator)
@@ -211,7 +212,9 @@ def test_a_reference_counts_features_as_they_are_decoded_and_scores_of_the_test_
             dataset,
             stream_spec=stream_for("binary"),
             signature=signature,
-            test_scores=np.linspace(0, 1, 135),
+            task="binary",
+            test=dataset.part(*time_split(dataset.times, SHARES)[1:]),
+            scores=Scores(score=np.linspace(0, 1, 135), probabilities=None),
             metrics={"roc_auc": 0.9},
             window=100,
         )
@@ -224,6 +227,8 @@ def test_a_reference_counts_features_as_they_are_decoded_and_scores_of_the_test_
     assert sum(reference["score"]["counts"]) == 135
     assert reference["features"]["x"]["blocks"]["rows"] == 100
     assert len(reference["features"]["kind"]["blocks"]["distances"]) == 9
+    assert np.shape(reference["expected"]["calibration"]) == (1, CELLS)
+    assert reference["expected"]["losses"]["brier"]["tables"].keys() == reference["features"].keys()
     assert "blocks" not in reference["score"]  # too few for five blocks of fifty
     assert sum(reference["label"]["counts"].values()) == reference["rows"] == 900
 

@@ -11,7 +11,9 @@ A column has drifted when its distance is above both
 - an effect that is worth a word (0.1 of either).
 """
 
+from collections.abc import Mapping, Sequence
 from math import sqrt
+from types import MappingProxyType
 
 from schemas.events.monitor import FeatureDrift
 from services.monitor.domain.bins import Bins, Column
@@ -21,6 +23,7 @@ from shared.reference import Counts, ks_distance, psi
 MIN_ROWS = 100  # with known inputs, in a window and in a reference
 EFFECT = 0.1
 OVERWHELMING = 2.5  # times the threshold: alarms at once
+NO_EFFECTS: Mapping[str, float] = MappingProxyType({})
 YEAR = 365.25 * 86_400_000_000  # microseconds
 
 
@@ -38,27 +41,39 @@ def windows_per_year(time_min: int, time_max: int) -> float:
     return YEAR / max(1.0, time_max - time_min)
 
 
-def measure(bins: Bins, counts: Counts, *, probability: float) -> tuple[FeatureDrift, ...]:
+def measure(
+    bins: Bins, counts: Counts, *, probability: float, effects: Mapping[str, float] = NO_EFFECTS
+) -> tuple[FeatureDrift, ...]:
     """Every column of a window against the reference, strongest first."""
     found = []
     for column, place in zip(bins.columns, bins.slices, strict=True):
         window, reference = counts[place], bins.reference[place]
         if min(window.sum(), reference.sum()) >= MIN_ROWS:
-            found.append(_measured(column, window, reference, probability))
+            found.append(_measured(column, window, reference, probability, effects.get(column.name)))
     return tuple(sorted(found, key=lambda each: (-each.value / each.threshold, each.feature)))
 
 
-def _measured(column: Column, window: Counts, reference: Counts, probability: float) -> FeatureDrift:
+def _measured(
+    column: Column, window: Counts, reference: Counts, probability: float, effect: float | None
+) -> FeatureDrift:
     value, compared = psi(window, reference) if column.edges is None else (ks_distance(window, reference), None)
     law = Law(compared=compared, scale=sqrt(1 / int(window.sum()) + 1 / int(reference.sum())))
-    threshold = max(law.beyond(probability) * column.wander.inflation(law, probability), EFFECT)
+    inflation = column.wander.inflation(law, probability)
+    threshold = max(law.beyond(probability) * inflation, EFFECT)
     return FeatureDrift(
         feature=column.name,
         statistic="ks" if compared is None else "psi",
         value=value,
         threshold=threshold,
         drifted=value > threshold,
+        p_value=law.probability(value / inflation),
+        effect=effect,
     )
+
+
+def by_effect(drifted: Sequence[FeatureDrift]) -> list[FeatureDrift]:
+    """What does most to the expected loss first, for better or worse; what has no known effect by strength, last."""
+    return sorted(drifted, key=lambda each: -abs(each.effect or 0.0))
 
 
 def overwhelming(drift: FeatureDrift) -> bool:

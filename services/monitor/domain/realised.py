@@ -1,7 +1,7 @@
 """Realised quality of a version on its newest matured, labelled predictions, and whether it has decayed.
 
 Decay: the main metric of as many matured predictions as a window has lies below the version's own test metric by more
-than a tolerance and the noise of both. Noise of an AUC: Hanley, McNeil, Radiology 143, 1982.
+than a tolerance and the noise of both.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from schemas.events.monitor import Quality
+from schemas.specs import Costs
 from services.monitor.domain.alerts import Finding
+from services.monitor.domain.estimate import Estimate, auc_error, cost_of, expected_over
 from services.monitor.domain.join import Settled
 from services.monitor.domain.pairs import flat, widened
 from shared.quality import Task, main_metric, metrics
 
 _TOLERANCE = 0.02  # of an AUC, or as a share of an error
+_DISAGREES = 3.0  # standard errors
 _LEAST = 200  # matured predictions
 _TEST_SHARE = 0.1  # of a candidate's rows, on which its own metric was measured
 
@@ -53,15 +56,39 @@ class Realised(Struct, kw_only=True):
         self.outputs = np.concatenate([held, outputs])[kept]
         self.fresh += len(settled)
 
-    def quality(self, task: Task) -> Quality:
-        return Quality(labelled=len(self.labels), metrics=metrics(task, self.labels, flat(self.outputs)))
+    def quality(self, task: Task, costs: Costs | None, estimates: Sequence[Estimate]) -> Quality:
+        """With what was `estimated` for the same time; more than three standard errors of it apart is no chance."""
+        found, (name, _) = metrics(task, self.labels, flat(self.outputs)), main_metric(task)
+        if name not in found:
+            return Quality(labelled=len(self.labels), metrics=found)
+        error, estimate = self._noise(task, found[name]), self._estimated(estimates)
+        return Quality(
+            labelled=len(self.labels),
+            metrics=found,
+            errors={name: error},
+            cost=self._cost(costs) if task == "binary" else None,
+            expected={} if estimate is None else {name: estimate},
+            disagrees=estimate is not None and abs(estimate - found[name]) > _DISAGREES * error,
+        )
+
+    def _estimated(self, estimates: Sequence[Estimate]) -> float | None:
+        return expected_over(estimates, self.keys[0][0], self.keys[-1][0]) if self.keys else None
+
+    def _cost(self, costs: Costs | None) -> float | None:
+        said, true = self.outputs[:, 0] >= 0.5, self.labels == 1
+        return cost_of(costs, int((said & ~true).sum()), int((~said & true).sum()), len(true))
 
     def due(self, window: int) -> bool:
         """Whether a whole new window has matured since the last check."""
         return self.fresh >= window and len(self.labels) >= _LEAST
 
-    def check(self, task: Task, baseline: Baseline, probability: float) -> Finding | None:
-        """What the newest window says against the baseline; `probability` is that of a false finding."""
+    def check(
+        self, task: Task, baseline: Baseline, probability: float, estimates: Sequence[Estimate] = ()
+    ) -> Finding | None:
+        """What the newest window says against the baseline; `probability` is that of a false finding.
+
+        The explanation says whether the estimate without labels had seen it coming.
+        """
         self.fresh = 0
         name, higher = main_metric(task)
         value = metrics(task, self.labels, flat(self.outputs)).get(name)
@@ -73,11 +100,20 @@ class Realised(Struct, kw_only=True):
         slack = -float(ndtri(probability)) * noise
         if gap <= tolerance + slack:
             return None
+        words = f"{name} {value:.4f} over {len(self.labels)} predictions, {baseline.value:.4f} promised"
         return Finding(
             subject=name,
-            explanation=f"{name} {value:.4f} over {len(self.labels)} predictions, {baseline.value:.4f} promised",
+            explanation=words + self._compared(value, self._noise(task, value), self._estimated(estimates)),
             overwhelming=gap > tolerance + 2 * slack,
         )
+
+    @staticmethod
+    def _compared(value: float, error: float, estimate: float | None) -> str:
+        if estimate is None:
+            return ""
+        if abs(estimate - value) > _DISAGREES * error:
+            return f"; {estimate:.4f} was expected of these inputs, so what leads from inputs to labels has changed"
+        return f"; {estimate:.4f} was expected of these inputs, so it is they that have changed"
 
     def _noise(self, task: Task, value: float, rows: int | None = None) -> float:
         """Standard error of the main metric over this window, or over `rows` like it."""
@@ -88,17 +124,6 @@ class Realised(Struct, kw_only=True):
         classes, sizes = np.unique(self.labels, return_counts=True)
         share = float(sizes.min()) / len(self.labels) if len(classes) > 1 else 0.5
         return auc_error(value, max(1.0, share * count), max(1.0, (1 - share) * count))
-
-
-def auc_error(auc: float, positives: float, negatives: float) -> float:
-    """Standard error of an AUC by Hanley and McNeil's formula.
-
-    >>> round(auc_error(0.8, 100, 300), 4)
-    0.0283
-    """
-    q1, q2 = auc / (2 - auc), 2 * auc * auc / (1 + auc)
-    spread = auc * (1 - auc) + (positives - 1) * (q1 - auc * auc) + (negatives - 1) * (q2 - auc * auc)
-    return sqrt(max(0.0, spread) / (positives * negatives))
 
 
 def baseline_of(task: Task, test_metrics: dict[str, float], rows: int) -> Baseline | None:

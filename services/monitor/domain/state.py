@@ -27,6 +27,7 @@ class VersionState(Struct, kw_only=True):
     windows: int = 0  # closed so far
     checks: int = 0  # of its quality, so far
     realised: Realised = field(default_factory=Realised)
+    estimates: list[tuple[int, int, float]] = field(default_factory=list)  # from, until, main metric, of past windows
     data_fault: Alarm = field(default_factory=Alarm)
     drift: Alarm = field(default_factory=Alarm)
     decay: Alarm = field(default_factory=Alarm)

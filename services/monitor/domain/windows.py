@@ -7,6 +7,7 @@ from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from services.monitor.domain.bins import Bins
+from shared.expectation import Cells
 from shared.matrix import Inputs
 
 Vector = dict[int, int]
@@ -22,26 +23,38 @@ class Window(Struct, kw_only=True):
     time_min: int = 0
     time_max: int = 0
     counts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    cells: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2, 0), dtype=np.int64))  # of probabilities
     lows: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, dtype=np.float32))
     highs: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, dtype=np.float32))
     out_of_range: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     beyond: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def add(
-        self, bins: Bins, limits: Inputs, times: NDArray[np.int64], inputs: Inputs, scores: NDArray[np.float64]
+        self,
+        bins: Bins,
+        limits: Inputs,
+        times: NDArray[np.int64],
+        inputs: Inputs,
+        scores: NDArray[np.float64],
+        *,
+        cells: Cells,
     ) -> None:
-        """Predictions (n,) and those of their inputs that are known (m, features); `limits` as `faults.limits`."""
+        """Predictions (n,) and those of their inputs that are known (m, features); `limits` as `faults.limits`.
+
+        `cells` counts their probabilities as shared.expectation does; a window whose classes changed keeps none.
+        """
         counts = bins.count(inputs, scores)
         width = inputs.shape[1]
         if not self.predictions:
             self.time_min, self.time_max = int(times.min()), int(times.max())
-            self.counts = np.zeros_like(counts)
+            self.counts, self.cells = np.zeros_like(counts), np.zeros_like(cells)
             self.lows, self.highs = np.full(width, np.inf, np.float32), np.full(width, -np.inf, np.float32)
             self.out_of_range, self.beyond = np.zeros(width, np.int64), np.zeros(width, np.int64)
         self.predictions += len(times)
         self.with_inputs += len(inputs)
         self.time_min, self.time_max = min(self.time_min, int(times.min())), max(self.time_max, int(times.max()))
         self.counts = self.counts + counts
+        self.cells = self.cells + cells if self.cells.shape == cells.shape else self.cells[:0]
         if len(inputs):
             self.lows = np.fmin(self.lows, np.fmin.reduce(inputs, axis=0))
             self.highs = np.fmax(self.highs, np.fmax.reduce(inputs, axis=0))

@@ -118,7 +118,7 @@ def attempt(configuration: Configuration, parts: Parts, signature: Signature, ta
     """Fit on train, score on calibrate."""
     pipeline = pipeline_of(configuration, signature, parts.train.present(), seed)
     inputs = parts.calibrate.inputs
-    with _one_thread():
+    with one_thread():
         fitted = pipeline.fit(parts.train.inputs, parts.train.labels)
         answers = fitted.predict_proba(inputs) if signature.classes else fitted.predict(inputs)
     score = metrics(task, parts.calibrate.labels, answers)[main_metric(task)[0]]
@@ -135,7 +135,7 @@ def shipped(trial: Trial, parts: Parts, signature: Signature) -> Pipeline:
     """The configuration of `trial` fitted on train and calibrate, calibrated; it has not seen test."""
     inputs = np.concatenate([parts.train.inputs, parts.calibrate.inputs])
     labels = np.concatenate([parts.train.labels, parts.calibrate.labels])
-    with _one_thread():
+    with one_thread():
         refitted = clone(trial.fitted).fit(inputs, labels)
         floor_thresholds(refitted[MODEL])
         if not signature.classes:
@@ -143,6 +143,6 @@ def shipped(trial: Trial, parts: Parts, signature: Signature) -> Pipeline:
         return calibrated(trial.fitted, refitted, parts.calibrate.inputs, parts.calibrate.labels)
 
 
-def _one_thread() -> threadpool_limits:
+def one_thread() -> threadpool_limits:
     """The order of sums, and so the last bits of a model, must not depend on the machine's cores."""
     return threadpool_limits(limits=1)

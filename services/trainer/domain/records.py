@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from schemas.events.monitor import TrainingRequested
 from schemas.events.parts import Cut, Signature, Span
 from schemas.specs import ModelSpec, Part, StreamSpec
+from services.trainer.domain.expectations import additive, calibration_of, losses
 from services.trainer.domain.learning import SHARES, Parts, Trial
 from shared.dataset import Dataset
 from shared.reference import binned, feature_reference, with_blocks
+from shared.runtime import Scores
 
 
 class Recipe(Part):
@@ -90,14 +92,17 @@ def reference_of(
     *,
     stream_spec: StreamSpec,
     signature: Signature,
-    test_scores: NDArray[np.float64],
+    task: str,
+    test: Dataset,
+    scores: Scores,
     metrics: Mapping[str, float],
     window: int,
 ) -> bytes:
     """What normal looks like to a version.
 
     Features and labels of all rows of the run, as the decoder makes them (float64, before the version's float32);
-    scores and metrics of the test rows, as those of rows a model has learned by heart are not what serving will see.
+    scores and metrics of the test rows, as those of rows a model has learned by heart are not what serving will see;
+    of these rows too what quality is to be expected without labels.
     `window`: the rows of a monitored window, as long as which the blocks are.
     """
     columns = dict(zip(stream_spec.features, dataset.matrix.T, strict=True))
@@ -107,12 +112,33 @@ def reference_of(
     }
     document = {
         "features": features,
-        "score": with_blocks(binned(test_scores), test_scores, window),
+        "score": with_blocks(binned(scores.score), scores.score, window),
         "label": _labels(dataset.labels, signature.classes),
         "rows": len(dataset),
         "metrics": dict(metrics),
     }
-    return canonical(document)
+    test_columns = {name: test.matrix[:, place] for place, name in enumerate(stream_spec.features) if name in features}
+    return canonical(document | {"expected": _expected(document, task, test.labels, test_columns, scores)})
+
+
+def _expected(
+    document: Mapping[str, Any],
+    task: str,
+    labels: NDArray[np.float64],
+    columns: Mapping[str, NDArray[np.float64]],
+    scores: Scores,
+) -> dict[str, Any]:
+    parts = dict(document["features"])
+    outputs = scores.score[:, None]
+    if task == "regression":
+        parts, columns = parts | {"score": document["score"]}, {**columns, "score": scores.score}
+        calibration = []
+    else:
+        outputs = outputs if task == "binary" or scores.probabilities is None else scores.probabilities
+        calibration = calibration_of(labels.astype(np.intp), outputs)
+    values = [columns[name] for name in parts]
+    found = {name: additive(loss, parts, values) for name, loss in losses(task, labels, outputs).items()}
+    return {"calibration": calibration, "losses": found}
 
 
 def _labels(labels: NDArray[np.float64], classes: Sequence[str]) -> dict[str, Any]:
