@@ -14,7 +14,11 @@ from shared import leash
 Payload = dict[str, Any]
 _LONGEST_LINE_BYTES = 64 * 2**20
 _STDERR_LINES = 40
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # more would change the order of sums
+_REPEATABLE = {
+    "OMP_NUM_THREADS": "1",  # more would change the order of sums
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",  # sets come in one order
+}
 _OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "memory allocation of", "Cannot allocate memory", "malloc of size")
 
 
@@ -91,7 +95,7 @@ async def open_child(module: str, memory_bytes: int) -> AsyncIterator[Child]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         limit=_LONGEST_LINE_BYTES,
-        env=os.environ | _ONE_THREAD,
+        env=os.environ | _REPEATABLE,
         start_new_session=True,  # Ctrl-C is for the service, which gives the job back; to the child it were a crash
     )
     child = Child(process)

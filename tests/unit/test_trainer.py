@@ -1,6 +1,9 @@
 """The trainer's decisions: what is tried, on which rows, how it is calibrated, exported and written down."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, get_args
@@ -137,6 +140,26 @@ def test_fitting_and_exporting_twice_gives_the_same_bytes(estimator: Estimator, 
     graphs = {graph_of(shipped(trial_of(estimator, task, parts), parts, signature), signature) for _ in range(2)}
 
     assert len(graphs) == 1
+
+
+def test_what_a_graph_lists_stands_in_the_same_order_in_every_process() -> None:
+    program = "from tests.unit.test_trainer import a_graph; print(digest_of(a_graph()))"
+    digests = {
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", f"from shared.objects import digest_of; {program}"],
+            env=os.environ | {"PYTHONHASHSEED": seed},  # 0 and 1 put the names of operator sets in different orders
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1")
+    }
+
+    assert len(digests) == 1
+
+
+def a_graph() -> bytes:
+    parts, signature = parts_for("binary"), signature_for("binary")
+    return graph_of(trial_of("logistic_regression", "binary", parts).fitted, signature)
 
 
 def test_the_shipped_model_has_seen_the_calibration_rows_and_not_the_test_rows() -> None:

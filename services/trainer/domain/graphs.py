@@ -22,6 +22,9 @@ def graph_of(pipeline: Pipeline, signature: Signature) -> bytes:
     if signature.classes:
         _only_probabilities(graph)
     graph.producer_name, graph.producer_version, graph.doc_string = "modelbus", "", ""
+    opsets = sorted(graph.opset_import, key=lambda opset: opset.domain)  # the converter's come in the order of a set
+    del graph.opset_import[:]
+    graph.opset_import.extend(opsets)
     data: bytes = graph.SerializeToString(deterministic=True)
     return data
 
