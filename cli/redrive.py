@@ -44,8 +44,8 @@ def redrive(wanted: Wanted, *, dry_run: bool, yes: bool, actor: str | None) -> N
     _say(survey)
     if missing := sorted(set(wanted.origins) - survey.names()):
         fail(f"there is no dead letter of {', '.join(missing)}")
-    if not survey.due and survey.before:
-        fail("nothing is left to redrive: a record is redriven once")
+    if not survey.due and (survey.before or survey.cannot):
+        fail("nothing is left to redrive: a record is redriven once, and only whole")
     if dry_run or not survey.due:
         return
     if not yes:
