@@ -1,7 +1,7 @@
 """`modelbus rollouts`: how each version came to serve or fell, and exactly what a version answered."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
@@ -18,8 +18,7 @@ from cli.radius import Part, Served, total
 from cli.status import challenger, champion
 from schemas.topics import PREDICTIONS
 from shared.errors import Fault
-from shared.reading import Message, Reader
-from shared.records import PREDICTIONS as DECODER
+from shared.reading import Message, Reader, prediction_of
 
 Json = dict[str, Any]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
@@ -121,8 +120,8 @@ def _count(model: str, served: Served) -> dict[int, Part]:
             Progress(*columns, console=Console(stderr=True), transient=True) as progress,
         ):
             for partition, span in reader.spans(topic).items():
-                start = reader.first(topic, partition, span, lambda message: _revision(message) >= first)
-                end = reader.first(topic, partition, (start, span[1]), lambda message: _revision(message) > last)
+                start = reader.first(topic, partition, span, _reached(first))
+                end = reader.first(topic, partition, (start, span[1]), _reached(last + 1))
                 bar = progress.add_task("count", total=end - start)
                 found[partition] = part = Part()
                 for batch in reader.read(topic, partition, start, end):
@@ -135,14 +134,18 @@ def _count(model: str, served: Served) -> dict[int, Part]:
     return found
 
 
-def _revision(message: Message) -> int:
-    return DECODER.decode(message.value()).revision
+def _reached(revision: int) -> Callable[[Message], bool | None]:
+    def reached(message: Message) -> bool | None:
+        prediction = prediction_of(message)
+        return None if prediction is None else prediction.revision >= revision
+
+    return reached
 
 
 def _take(part: Part, batch: list[Message], served: Served) -> None:
     for message in batch:
-        prediction = DECODER.decode(message.value())
-        if prediction.version == served.version:
+        prediction = prediction_of(message)
+        if prediction and prediction.version == served.version:
             part.take(prediction, served.revision_at(prediction.partition, prediction.offset))
 
 

@@ -2,17 +2,21 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+import msgspec
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from shared.errors import Fault
+from shared.records import PREDICTIONS, UNREADABLE, Prediction
 from shared.settings import KafkaSettings
 
 Message: TypeAlias = Any  # a confluent_kafka.Message that holds a record; its own types allow for None everywhere
+Holds: TypeAlias = Callable[[Message], bool | None]
 _POLL_SECONDS = 0.2
 _ASK_SECONDS = 30.0
 _STALLED_SECONDS = 60.0  # longer than an open transaction may hold up its readers
@@ -85,17 +89,29 @@ class Reader:
             if time.monotonic() > deadline:
                 raise Fault(f"{topic}[{partition}]: no end at {end} in {_STALLED_SECONDS:.0f} s, read up to {place}")
 
-    def first(self, topic: str, partition: int, span: tuple[int, int], holds: Callable[[Message], bool]) -> int:
-        """The offset from which on `holds`, which once true stays true; the end of the span when it never is."""
+    def first(self, topic: str, partition: int, span: tuple[int, int], holds: Holds) -> int:
+        """The offset from which on `holds`, which once true stays true; the end of the span when it never is.
+
+        Where it is None, the record says nothing.
+        """
         low, high = span
         while low < high:
             middle = (low + high) // 2
-            found = next(self.read(topic, partition, middle, high), None)
-            if found is None or holds(found[0]):
+            records = chain.from_iterable(self.read(topic, partition, middle, high))
+            said = next(((record, held) for record in records if (held := holds(record)) is not None), None)
+            if said is None or said[1]:
                 high = middle
             else:
-                low = found[0].offset() + 1
+                low = said[0].offset() + 1
         return low
+
+
+def prediction_of(record: Message) -> Prediction | None:
+    """What a scorer answered; None for what no scorer wrote."""
+    try:
+        return PREDICTIONS.decode(record.value() or b"")
+    except (msgspec.ValidationError, *UNREADABLE):
+        return None
 
 
 def _taken(messages: list[Message]) -> tuple[list[Message], int]:

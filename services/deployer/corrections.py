@@ -25,9 +25,8 @@ from shared.errors import Fault
 from shared.kafka import ensure_topics, model_topics
 from shared.outbox import unit_of_work
 from shared.postgres import AWAY, Connection
-from shared.reading import Message, Reader
+from shared.reading import Message, Reader, prediction_of
 from shared.records import ENCODER
-from shared.records import PREDICTIONS as DECODER
 from shared.settings import KafkaSettings
 
 _BATCH_RECORDS = 2000
@@ -142,18 +141,16 @@ class Publication:
             raise KafkaException(committed.error)
         if committed.offset >= 0:
             return _Progress(max(committed.offset, span[0]), int(committed.metadata or 0))
-        from_revision = self._withdrawal.from_revision
-        return _Progress(
-            reader.first(
-                self._source, partition, span, lambda message: DECODER.decode(message.value()).revision >= from_revision
-            ),
-            0,
-        )
+        return _Progress(reader.first(self._source, partition, span, self._has_begun), 0)
+
+    def _has_begun(self, record: Message) -> bool | None:
+        prediction = prediction_of(record)
+        return None if prediction is None else prediction.revision >= self._withdrawal.from_revision
 
     def _withdrawn(self, batch: Sequence[Message]) -> list[Correction]:
         withdrawal = self._withdrawal
-        predictions = (DECODER.decode(message.value()) for message in batch)
-        return [withdrawal.correction_of(each) for each in predictions if withdrawal.covers(each)]
+        predictions = map(prediction_of, batch)
+        return [withdrawal.correction_of(each) for each in predictions if each and withdrawal.covers(each)]
 
     def _write(self, reader: Reader, partition: int, corrections: Sequence[Correction], progress: _Progress) -> None:
         place = TopicPartition(self._source, partition, progress.offset, metadata=str(progress.written))

@@ -129,6 +129,14 @@ def answer(world: World, count: int, version: int, number: int) -> list[dict[str
     return sorted(said, key=lambda each: (each["partition"], each["offset"]))
 
 
+def write_foreign(world: World, value: bytes | None) -> None:
+    """What no scorer wrote must not stop anybody."""
+    producer = Producer(world.kafka.librdkafka())
+    for partition in range(world.stream.partitions):
+        producer.produce(PREDICTIONS.of(world.models[0].model), value, b"a stranger", partition)
+    assert producer.flush(20) == 0
+
+
 def end_of(reader: Reader, topic: str) -> int:
     return sum(end for _, end in reader.spans(topic).values())
 
@@ -144,6 +152,8 @@ async def test_a_deployer_that_is_killed_at_any_moment_publishes_each_correction
     with deployer():
         await until(lambda: revision(world) == 3, 60)
     answer(world, 4000, 1, 1)
+    for foreign in (b"no prediction", None):
+        write_foreign(world, foreign)
     fallen = answer(world, 60_000, 2, 3)
     world.say(rolled_back(world))
     for partition in range(world.stream.partitions):
