@@ -61,7 +61,6 @@ def test_a_new_stream_and_model_are_created_with_their_topics_whatever_their_ord
 def test_what_the_language_has_and_no_service_serves_yet_is_refused() -> None:
     label = {"type": "bool", "delay": "1h", "feedback": "selective"}
 
-    assert refused(stream(guarantee="at_least_once"), on=Declared()) == [("guarantee",)]
     assert refused(stream(label=label), on=declared()) == [("label", "feedback")]
 
 

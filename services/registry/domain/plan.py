@@ -149,14 +149,10 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _misfits_of_stream(new: StreamSpec, declared: Declared, models: Mapping[str, ModelSpec]) -> list[Misfit]:
     misfit = partial(Misfit, kind="stream", name=new.stream)
-    unserved = [
-        misfit(where=where, found=said, expected=f"{only}: nothing serves the other yet")
-        for where, said, only in (
-            (("guarantee",), new.guarantee, "exactly_once"),
-            (("label", "feedback"), new.label.feedback, "complete"),
-        )
-        if said != only
-    ]
+    unserved = []
+    if (said := new.label.feedback) != "complete":
+        expected = "complete: nothing serves the other yet"
+        unserved.append(misfit(where=("label", "feedback"), found=said, expected=expected))
     if new.stream not in declared.streams:
         return unserved
     old, _ = declared.streams[new.stream]
