@@ -30,18 +30,23 @@ def digest_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+def client_of(settings: S3Settings) -> Minio:
+    """A client of the store; its calls block."""
+    return Minio(
+        endpoint=settings.endpoint,
+        access_key=settings.access_key,
+        secret_key=settings.secret_key.get_secret_value(),
+        region=settings.region,
+        secure=settings.secure,
+    )
+
+
 class Objects:
     """A content-addressed store in one bucket; calls of the client run in threads."""
 
     def __init__(self, settings: S3Settings) -> None:
         self._bucket = settings.bucket
-        self._client = Minio(
-            endpoint=settings.endpoint,
-            access_key=settings.access_key,
-            secret_key=settings.secret_key.get_secret_value(),
-            region=settings.region,
-            secure=settings.secure,
-        )
+        self._client = client_of(settings)
 
     async def ensure_bucket(self) -> None:
         await asyncio.to_thread(self._ensure_bucket)

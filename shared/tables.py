@@ -1,17 +1,21 @@
-"""Delta tables on S3: every accepted record of a stream or model, one row each, readable at any version for ever."""
+"""Delta tables on S3: every accepted record of a stream or model, one row each; pinned versions stay readable."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from minio.deleteobjects import DeleteObject
 
 from schemas.events.ingestor import Kind
 from schemas.specs import BoolFeature, CategoryFeature, Feature, Label, StreamSpec
 from shared.errors import Fault
 from shared.matrix import COLUMN_PREFIX
+from shared.objects import client_of
 from shared.settings import S3Settings
 
 _TIME: Final = pa.timestamp("us", tz="UTC")
@@ -37,8 +41,10 @@ _PREDICTION: Final = pa.schema(
 )
 _CONFIGURATION: Final[dict[str, str | None]] = {
     "delta.checkpointInterval": "50",  # a reader replays at most so many commits
-    "delta.enableExpiredLogCleanup": "false",  # models pin versions: no version may become unreadable
+    "delta.enableExpiredLogCleanup": "false",  # models pin versions: only the ingestor knows what may go
+    "delta.deletedFileRetentionDuration": "interval 1 second",  # it needs no tombstones: checkpoints only grow by them
 }
+_LARGE_BYTES: Final = 64 * 1024 * 1024  # of a file that is left alone: what a compaction writes is bounded by it
 _HOOKS: Final = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 
 
@@ -83,6 +89,7 @@ class Tables:
 
     def __init__(self, settings: S3Settings) -> None:
         self._bucket = settings.bucket
+        self._client = client_of(settings)
         scheme = "https" if settings.secure else "http"
         self.storage_options: dict[str, str] = {
             "aws_access_key_id": settings.access_key,
@@ -99,7 +106,10 @@ class Tables:
 
     def uri(self, kind: Kind, owner: str) -> str:
         """Where the table lies."""
-        return f"s3://{self._bucket}/tables/{table_name(kind, owner)}"
+        return f"s3://{self._bucket}/{self._root(kind, owner)}".removesuffix("/")
+
+    def _root(self, kind: Kind, owner: str) -> str:
+        return f"tables/{table_name(kind, owner)}/"
 
     def open(self, kind: Kind, owner: str, version: int | None = None) -> DeltaTable:
         """The table at `version`, or at its newest.
@@ -130,6 +140,26 @@ class Tables:
                 storage_options=self.storage_options,
             )
             return self.open(kind, owner)
+
+    def stored(self, kind: Kind, owner: str) -> dict[str, datetime]:
+        """Every object of a table, by its name below the table's place, and when it was written."""
+        root = self._root(kind, owner)
+        found = self._client.list_objects(bucket_name=self._bucket, prefix=root, recursive=True)
+        return {each.object_name.removeprefix(root): each.last_modified for each in found}
+
+    def files(self, kind: Kind, owner: str, version: int | None) -> set[str]:
+        """Names of the data files of a version (None: the newest), as `stored` names them."""
+        return {uri.removeprefix(f"{self.uri(kind, owner)}/") for uri in self.open(kind, owner, version).file_uris()}
+
+    def remove(self, kind: Kind, owner: str, names: Iterable[str]) -> None:
+        """Remove objects of a table.
+
+        Raises:
+            Fault: at least one could not be removed.
+        """
+        doomed = (DeleteObject(self._root(kind, owner) + name) for name in names)
+        if errors := list(self._client.remove_objects(bucket_name=self._bucket, delete_object_list=doomed)):
+            raise Fault(f"{table_name(kind, owner)}: {len(errors)} objects were not removed: {errors[0].message}")
 
     def read(
         self,
@@ -179,8 +209,19 @@ def append(table: DeltaTable, rows: pa.Table, offsets: Mapping[str, int], metada
 
 
 def compact(table: DeltaTable) -> None:
-    """Rewrite small files as large ones: one more version with the same rows; older versions stay readable."""
-    table.optimize.compact(commit_properties=CommitProperties(max_commit_retries=0), post_commithook_properties=_HOOKS)
+    """Rewrite small files as large ones: one more version with the same rows; older versions stay readable.
+
+    Commits that others make meanwhile are no hindrance, `table` then holds them too.
+
+    Raises:
+        deltalake.exceptions.DeltaError, OSError: S3 failed, or somebody else compacted.
+    """
+    table.optimize.compact(target_size=_LARGE_BYTES, post_commithook_properties=_HOOKS)
+
+
+def small_files(table: DeltaTable) -> int:
+    """How many files of a snapshot compaction would rewrite."""
+    return int(pc.sum(pc.less(pa.table(table.get_add_actions())["size_bytes"], _LARGE_BYTES)).as_py() or 0)
 
 
 def commits_since(table: DeltaTable, version: int) -> list[tuple[int, dict[str, Any]]]:

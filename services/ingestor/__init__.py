@@ -1,5 +1,9 @@
-"""Ingestor: hears stream.applied and model.applied; decides which records of data, labels and predictions are good,
-keeps them in Delta tables exactly once and parks the others; says dataset.committed.
+"""Ingestor: hears stream.applied, model.applied and model.registered; decides which records of data, labels and
+predictions are good, keeps them in Delta tables exactly once and parks the others; says dataset.committed.
+
+One process consumes and commits at the same time, several share the partitions of all topics. Tables are compacted as
+they grow. Any version can be read for days (`keep_days`), and for ever when a model was trained on it: model.registered
+names the cut, so registration must not come later than that.
 
 Records are judged by the declaration that is known when they are committed, looked up once a second; scorers learn of
 it on their own, from Kafka. So around a change of a stream's spec the two may judge a record differently: it may have

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from schemas.events.registry import ModelApplied, StreamApplied
+from schemas.events.registry import ModelApplied, ModelRegistered, StreamApplied
 from schemas.topics import REGISTRY
-from services.ingestor.handlers import on_model_applied, on_stream_applied
+from services.ingestor.handlers import on_model_applied, on_model_registered, on_stream_applied
+from services.ingestor.housekeeping import Housekeeper
 from services.ingestor.settings import Settings
 from services.ingestor.stream import Stream
 from shared.bus import Handlers
@@ -19,7 +20,13 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def handlers(_: Service) -> Handlers:
-    return {REGISTRY: {StreamApplied: on_stream_applied, ModelApplied: on_model_applied}}
+    return {
+        REGISTRY: {
+            StreamApplied: on_stream_applied,
+            ModelApplied: on_model_applied,
+            ModelRegistered: on_model_registered,
+        }
+    }
 
 
 @asynccontextmanager
@@ -28,7 +35,10 @@ async def opened() -> AsyncIterator[Service]:
     settings, s3 = Settings(), S3Settings()
     async with open_service("ingestor", http=settings, migrations=[MIGRATIONS], handlers=handlers) as service:
         await Objects(s3).ensure_bucket()
-        stream = Stream(kafka=service.kafka, pool=service.pool, tables=Tables(s3), settings=settings)
+        tables = Tables(s3)
+        stream = Stream(kafka=service.kafka, pool=service.pool, tables=tables, settings=settings)
+        housekeeper = Housekeeper(kafka=service.kafka, pool=service.pool, tables=tables, settings=settings)
         service.health.checks["stream"] = stream.alive
         service.go("stream", stream.run())
+        service.go("housekeeping", housekeeper.run())
         yield service

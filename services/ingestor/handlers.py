@@ -1,6 +1,6 @@
-"""What the ingestor does when it hears of a stream or model; the stream loop looks the declarations up."""
+"""What the ingestor does when it hears of a stream or model; the loops look declarations and pins up."""
 
-from schemas.events.registry import ModelApplied, StreamApplied
+from schemas.events.registry import ModelApplied, ModelRegistered, StreamApplied
 from services.ingestor.store import Store
 from shared.outbox import Work
 
@@ -13,3 +13,8 @@ async def on_stream_applied(event: StreamApplied, work: Work) -> None:
 async def on_model_applied(event: ModelApplied, work: Work) -> None:
     """Read its predictions from now on."""
     await Store(work.connection).declare_model(event.model, event.stream_spec, revision=event.revision)
+
+
+async def on_model_registered(event: ModelRegistered, work: Work) -> None:
+    """Keep the tables readable at the versions that it was trained on."""
+    await Store(work.connection).pin(event.release)

@@ -1,6 +1,7 @@
 """One table: its waiting records, and the snapshot that the next commit is made from."""
 
 import logging
+import threading
 from collections.abc import Collection
 
 from deltalake import DeltaTable
@@ -9,67 +10,117 @@ from deltalake.exceptions import DeltaError
 from schemas.events.ingestor import DatasetCommitted
 from services.ingestor import metrics
 from services.ingestor.announcements import METADATA
-from services.ingestor.domain.buffer import Buffer, astray
+from services.ingestor.domain.blocks import Block, Refused
+from services.ingestor.domain.buffer import Batch, Buffer, astray
 from services.ingestor.domain.patience import Patience
-from services.ingestor.domain.rows import Reading, reader_of
+from services.ingestor.domain.rows import Reading, read, reader_of
 from services.ingestor.domain.sources import Source
 from services.ingestor.parking import Parking
 from services.ingestor.settings import Settings
-from shared.tables import Tables, append, compact, schema_of
+from shared.tables import Tables, append, compact, schema_of, small_files
 
 log = logging.getLogger(__name__)
 
 
+class Snapshot:
+    """A version of a table, with what reading anew would cost a round to the store each."""
+
+    def __init__(self, table: DeltaTable, source: Source) -> None:
+        self.table = table
+        self.rows: int = table.count()
+        self.small_files = small_files(table)
+        self.offsets = {p: table.transaction_version(source.app_id(p)) or 0 for p in range(source.spec.partitions)}
+
+
 class Intake:
-    """Commits are made from the very snapshot whose transactions equal the offsets that the rows start at."""
+    """Commits are made from the very snapshot whose transactions equal the offsets that the rows start at.
+
+    One thread fills the buffer and learns of partitions, another commits: what is being committed has left the
+    buffer, and whoever gives a partition away waits until that commit has succeeded or failed.
+    """
 
     def __init__(self, source: Source, *, tables: Tables, parking: Parking, settings: Settings) -> None:
-        self.buffer = Buffer()
         self.committing, self.announcing = Patience(), Patience()
         self.held: bool | None = None  # whether its partitions are paused; None: some may be
         self.announced = False  # what an earlier life committed may be unsaid
+        self._buffer = Buffer()
+        self._leaving: Batch | None = None
+        self._lock = threading.RLock()  # of the snapshot and of what is leaving
         self._tables = tables
         self._parking = parking
         self._settings = settings
-        self._table: DeltaTable | None = None
+        self._snapshot: Snapshot | None = None
         self.learn(source)
 
     def learn(self, source: Source) -> None:
         """Read by this declaration from now on."""
-        self.source = source
-        self._schema = schema_of(source.kind, source.spec)
-        self._read = reader_of(source.kind, source.spec, self._schema)
+        with self._lock:
+            self.source = source
+            self._schema = schema_of(source.kind, source.spec)
+            self._reader = reader_of(source.kind, source.spec, self._schema)
+
+    def add(self, block: Block, now: float) -> int:
+        """Take records in; returns how many were wanted."""
+        return self._buffer.add(block, now)
 
     def due(self, now: float) -> bool:
+        """Whether there is something to commit, and it is time."""
         limits = self._settings
-        return self.committing.ready(now) and self.buffer.due(
-            now, rows=limits.commit_rows, bytes=limits.commit_bytes, seconds=limits.commit_seconds
+        return self.committing.ready(now) and (
+            self._leaving is not None
+            or self._buffer.due(now, rows=limits.commit_rows, bytes=limits.commit_bytes, seconds=limits.commit_seconds)
         )
 
     def full(self) -> bool:
         """Whether it must take no more until a commit succeeds."""
-        return self.committing.failing and self.buffer.oldest is not None
+        limits = self._settings
+        return self._leaving is not None and self._buffer.full(rows=limits.commit_rows, bytes=limits.commit_bytes)
+
+    def places(self) -> dict[int, int]:
+        """Partition → the offset to be taken next."""
+        return self._buffer.places()
 
     def table(self) -> DeltaTable:
         """The snapshot; loaded anew after any doubt about it."""
-        if self._table is None:
-            self._table = self._tables.ensure(self.source.kind, self.source.owner, self._schema)
-        return self._table
+        with self._lock:
+            return self._newest().table
 
     def place(self, partitions: Collection[int]) -> dict[int, int]:
         """Take partitions over (again): their records come from where the table's transactions end."""
-        self._table = self.held = None
-        places = {partition: self._committed(self.table(), partition) for partition in partitions}
-        for partition, offset in places.items():
-            self.drop(partition)
-            self.buffer.place(partition, offset)
-        return places
+        with self._lock:
+            self._snapshot = self.held = None
+            places = {partition: self._newest().offsets.get(partition, 0) for partition in partitions}
+            for partition, offset in places.items():
+                self.drop(partition)
+                self._buffer.place(partition, offset)
+            return places
 
     def drop(self, partition: int) -> None:
-        metrics.DROPPED.labels(self.source.table).inc(self.buffer.drop(partition))
+        """Give a partition away; waits for a commit that is under way."""
+        with self._lock:
+            dropped = self._buffer.drop(partition)
+            if self._leaving is not None:
+                rest = self._leaving.without(partition)
+                dropped += self._leaving.rows - rest.rows
+                self._leaving = rest if rest.starts else None
+            metrics.DROPPED.labels(self.source.table).inc(dropped)
+
+    def cut(self) -> None:
+        """Let what waits leave the buffer, unless an earlier batch has not been committed yet."""
+        with self._lock:
+            self._leaving = self._leaving or self._buffer.cut()
+
+    def leaving(self) -> Batch | None:
+        """What the next commit will be made of."""
+        return self._leaving
+
+    def isolate(self, killers: Collection[Refused]) -> None:
+        """Park these unread."""
+        with self._lock:
+            self._leaving = self._leaving and self._leaving.isolated(killers)
 
     def commit(self) -> set[int]:
-        """Make what waits the table's next version.
+        """Make what is leaving the table's next version.
 
         Returns:
             Partitions that somebody else has moved on: then nothing was committed, and they must be placed again.
@@ -77,48 +128,58 @@ class Intake:
         Raises:
             Exception: it failed, perhaps after the commit; the next attempt loads the table and compares first.
         """
-        table, self._table = self.table(), None
-        self.announced = False  # also when it fails: that commit, or one that failed before, may have been made
-        if moved := astray(starts := self.buffer.starts(), {p: self._committed(table, p) for p in starts}):
-            return moved
-        reading = self._read(self.buffer.taken)
-        self._parking.park(self.source.topic, ((self.buffer.taken[why.position], why) for why in reading.refused))
-        offsets = {self.source.app_id(partition): offset for partition, offset in self.buffer.nexts().items()}
-        event = self._event(table, reading)
-        append(table, reading.rows, offsets, {METADATA: event.model_dump_json()})
-        self._table = table
-        self.buffer.committed()
+        with self._lock:
+            if (batch := self._leaving) is None:
+                return set()  # its partitions were given away meanwhile
+            snapshot, self._snapshot = self._newest(), None
+            self.announced = False  # also when it fails: that commit, or one that failed before, may have been made
+            if moved := astray(batch.starts, snapshot.offsets):
+                return moved
+            reading = read(self._reader, batch.blocks)
+            self._parking.park(self.source.topic, [*reading.refused, *batch.killers])
+            self._append(snapshot, batch, reading)
+            self._snapshot, self._leaving = snapshot, None
         metrics.ROWS.labels(self.source.table).inc(reading.rows.num_rows)
         metrics.UNKEYED.labels(self.source.table).inc(reading.unkeyed)
         return set()
 
+    def _append(self, snapshot: Snapshot, batch: Batch, reading: Reading) -> None:
+        event = self._event(snapshot, batch, reading)
+        offsets = {self.source.app_id(partition): offset for partition, offset in batch.nexts.items()}
+        append(snapshot.table, reading.rows, offsets, {METADATA: event.model_dump_json()})
+        snapshot.offsets |= batch.nexts
+        snapshot.rows = event.rows_total
+        snapshot.small_files += 1
+
     def tidy(self) -> None:
         """Keep the number of files small, so that commits and reads stay fast; a failure costs nothing."""
-        table, self._table = self.table(), None
-        if len(table.file_uris()) > self._settings.compact_files:
-            try:
-                compact(table)
-            except (DeltaError, OSError) as error:
-                log.warning("%s: not compacted: %r", self.source.table, error)
-                return
-        self._table = table
+        with self._lock:
+            snapshot = self._newest()
+            if snapshot.small_files > self._settings.compact_files:
+                self._snapshot = None  # afterwards it may hold others' commits
+                try:
+                    compact(snapshot.table)
+                except (DeltaError, OSError) as error:
+                    log.warning("%s: not compacted: %r", self.source.table, error)
 
-    def _committed(self, table: DeltaTable, partition: int) -> int:
-        return table.transaction_version(self.source.app_id(partition)) or 0
+    def _newest(self) -> Snapshot:
+        if self._snapshot is None:
+            table = self._tables.ensure(self.source.kind, self.source.owner, self._schema)
+            self._snapshot = Snapshot(table, self.source)
+        return self._snapshot
 
-    def _event(self, table: DeltaTable, reading: Reading) -> DatasetCommitted:
+    def _event(self, snapshot: Snapshot, batch: Batch, reading: Reading) -> DatasetCommitted:
         source = self.source
-        before = {partition: self._committed(table, partition) for partition in range(source.spec.partitions)}
         return DatasetCommitted(
             stream=source.spec.stream,
             kind=source.kind,
             table=source.table,
-            version=table.version() + 1,
-            offsets=before | self.buffer.nexts(),
+            version=snapshot.table.version() + 1,
+            offsets={**snapshot.offsets, **batch.nexts},
             rows_added=reading.rows.num_rows,
-            rows_total=table.count() + reading.rows.num_rows,
+            rows_total=snapshot.rows + reading.rows.num_rows,
             time_min=reading.time_min,
             time_max=reading.time_max,
-            rejected=len(reading.refused),
+            rejected=len(reading.refused) + len(batch.killers),
             profile=reading.profile,
         )

@@ -11,3 +11,6 @@ COMMIT_FAILURES = Counter(
 DROPPED = Counter(
     "modelbus_ingestor_dropped_total", "Records dropped to be read again: their partition's place had moved.", ["table"]
 )
+REMOVED = Counter(
+    "modelbus_ingestor_removed_total", "Data files and log entries removed: no kept version needs them.", ["table"]
+)

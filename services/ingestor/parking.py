@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from schemas.topics import DEAD_LETTER_ROOM_BYTES, DEAD_LETTERS, MAX_RECORD_BYTES
+from services.ingestor.domain.blocks import Refused
 from services.ingestor.domain.letters import body_of
-from services.ingestor.domain.rows import Taken
 from shared import metrics
 from shared.dead_letters import DeadLetter, Origin
 from shared.errors import DeadLetterFailed, Fault
-from shared.records import RefusedRecord
 from shared.settings import KafkaSettings
 
 _DELIVERY_SECONDS = 20
@@ -34,7 +33,7 @@ class Parking:
         )
         self._failures: list[KafkaError] = []
 
-    def park(self, topic: str, refused: Iterable[tuple[Taken, RefusedRecord]]) -> None:
+    def park(self, topic: str, refused: Iterable[Refused]) -> None:
         """Write one letter per record; a record parked twice has two letters of one origin.
 
         Raises:
@@ -42,7 +41,7 @@ class Parking:
             DeadLetterFailed: nothing can be parked any more.
         """
         self._failures.clear()
-        reasons = [self._write(topic, taken, why) for taken, why in refused]
+        reasons = [self._write(topic, each) for each in refused]
         unsent = self._producer.flush(_DELIVERY_SECONDS + 5) if reasons else 0
         if any(error.fatal() for error in self._failures):
             raise DeadLetterFailed(f"{topic}: {self._failures[0]}")
@@ -53,14 +52,15 @@ class Parking:
         for reason in reasons:
             metrics.DEAD_LETTERS.labels("ingestor", reason).inc()
 
-    def _write(self, topic: str, taken: Taken, why: RefusedRecord) -> str:
+    def _write(self, topic: str, refused: Refused) -> str:
+        taken = refused.taken
         origin = Origin(topic=topic, partition=taken.partition, offset=taken.offset, timestamp_ms=taken.timestamp_ms)
         letter = DeadLetter(
             origin=origin,
             service="ingestor",
-            reason=why.reason,
-            error=why.error,
-            attempts=1,
+            reason=refused.reason,
+            error=refused.error,
+            attempts=refused.attempts,
             original_headers=taken.headers,
         )
         body = body_of(letter, taken)
@@ -78,7 +78,7 @@ class Parking:
             except KafkaException as error:
                 raise DeadLetterFailed(f"{origin}: {error}") from error
             else:
-                return why.reason
+                return refused.reason
 
     def _delivered(self, error: KafkaError | None, _: object) -> None:
         if error is not None:

@@ -28,3 +28,30 @@ INSERT INTO dataset AS known (name, announced_version) VALUES ($1, $3)
 ON CONFLICT (name) DO UPDATE SET announced_version = excluded.announced_version
 WHERE known.announced_version = $2
 RETURNING announced_version
+
+-- name: pin
+-- Keep the table versions that a model's version was trained on.
+INSERT INTO pin (model, version, stream, data_version, labels_version) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+
+-- name: pins
+-- Versions of a stream's tables that must stay readable.
+SELECT data_version, labels_version FROM pin WHERE stream = $1
+
+-- name: attempt
+-- Say that a process begins to read partitions from offsets; returns of each how many ended while they did the same.
+INSERT INTO attempt AS known (topic, partition, start, life, deaths)
+SELECT $1, partition, start, $4, 0 FROM unnest($2::integer[], $3::bigint[]) AS reading (partition, start)
+ON CONFLICT (topic, partition) DO UPDATE SET
+    start = excluded.start,
+    life = excluded.life,
+    deaths = CASE
+        WHEN known.start <> excluded.start THEN 0
+        WHEN known.life IN (excluded.life, '') THEN known.deaths
+        ELSE known.deaths + 1
+    END
+RETURNING deaths
+
+-- name: survived
+-- Say that a process outlived an attempt that came to nothing.
+UPDATE attempt SET life = '' WHERE topic = $1 AND life = $2

@@ -1,4 +1,4 @@
-"""The data-plane loop: Kafka → buffers → Delta tables → announcements, in one thread beside the handlers."""
+"""The data-plane loop: Kafka → buffers in one thread, buffers → Delta tables → announcements in another."""
 
 import asyncio
 import logging
@@ -6,17 +6,18 @@ import time
 from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from services.ingestor import metrics
 from services.ingestor.announcements import Announcer
 from services.ingestor.domain.patience import Patience
-from services.ingestor.domain.rows import Taken
 from services.ingestor.domain.sources import Source
 from services.ingestor.intake import Intake
+from services.ingestor.isolation import Isolation
+from services.ingestor.messages import BATCH, blocks_of, client_settings, failed
 from services.ingestor.parking import Parking
 from services.ingestor.settings import Settings
 from services.ingestor.store import Store
@@ -25,8 +26,6 @@ from shared.errors import Fatal
 from shared.settings import KafkaSettings
 from shared.tables import Tables
 
-GROUP: Final = "modelbus.ingestor"
-_BATCH = 2000
 _TAKE_SECONDS = 0.2
 _LOOK_UP_SECONDS = 1.0
 _PLACE_ATTEMPTS = 20
@@ -37,8 +36,8 @@ log = logging.getLogger(__name__)
 class Stream:
     """Reads every declared topic. Where to read from is what the tables say; the group's offsets only show the lag.
 
-    A table that cannot be committed keeps its records, has its partitions paused and is tried again with back-off;
-    the others go on.
+    While a table is committed, the next commit's records are taken. A table that cannot be committed keeps its records,
+    has its partitions paused and is tried again with back-off; the others go on.
     """
 
     def __init__(self, *, kafka: KafkaSettings, pool: asyncpg.Pool, tables: Tables, settings: Settings) -> None:
@@ -46,30 +45,21 @@ class Stream:
         self._tables = tables
         self._settings = settings
         self._announcer = Announcer(pool)
+        self._isolation = Isolation(pool)
         self._parking = Parking(kafka)
-        self._consumer = Consumer(
-            kafka.librdkafka()
-            | {
-                "client.id": GROUP,
-                "logger": log,
-                "group.id": GROUP,
-                "group.protocol": "consumer",
-                "isolation.level": "read_committed",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "max.poll.interval.ms": 600_000,  # an S3 that does not answer holds up a turn
-                "queued.max.messages.kbytes": 32 * 1024,
-                "topic.metadata.refresh.interval.ms": 10_000,
-            }
-        )
+        self._consumer = Consumer(client_settings(kafka))
         self._intakes: dict[str, Intake] = {}
         self._sources: dict[str, Source] = {}
         self._looked_up = self._turned = time.monotonic() - _LOOK_UP_SECONDS
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="stream")
+        self._commits = ThreadPoolExecutor(1, thread_name_prefix="commits")
+        self._work: dict[str, asyncio.Task[None]] = {}  # by topic, while its table is written or announced
+        self._worked = self._turned
 
     def alive(self) -> bool:
-        """Whether the loop still turns."""
-        return time.monotonic() - self._turned < self._settings.stalled_after_seconds
+        """Whether the loop still turns, and what it waits for still ends."""
+        since = min(self._turned, self._worked) if self._work else self._turned
+        return time.monotonic() - since < self._settings.stalled_after_seconds
 
     async def run(self) -> None:
         """Until cancelled.
@@ -82,12 +72,20 @@ class Stream:
             while True:
                 await self._turn()
         finally:
+            for work in self._work.values():
+                work.cancel()
+            await asyncio.gather(*self._work.values(), return_exceptions=True)
             await self._in_thread(self._consumer.close)
             self._thread.shutdown()
+            self._commits.shutdown()
 
     async def _in_thread(self, call: Callable[..., Result], *arguments: Any) -> Result:
-        """Kafka and Delta are touched by one thread only, one call after the other, also while stopping."""
+        """Kafka is touched by one thread only, one call after the other, also while stopping."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
+
+    async def _in_commits(self, call: Callable[..., Result], *arguments: Any) -> Result:
+        """So are the tables, except when a partition is taken over."""
+        return await asyncio.get_running_loop().run_in_executor(self._commits, call, *arguments)
 
     async def _turn(self) -> None:
         self._turned = time.monotonic()
@@ -96,9 +94,12 @@ class Stream:
         if not self._sources:
             await asyncio.sleep(_TAKE_SECONDS)
             return
-        await self._in_thread(self._take)
-        for intake in self._intakes.values():
-            await self._serve(intake)
+        if any(intake.full() and not intake.held for intake in self._intakes.values()):
+            await asyncio.wait(self._work.values(), timeout=_TAKE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await self._in_thread(self._take)
+        for topic, intake in self._intakes.items():
+            await self._serve(topic, intake)
 
     async def _look_up(self) -> None:
         """Learn what has been declared since; while Postgres is away, what is known goes on."""
@@ -124,22 +125,32 @@ class Stream:
 
     def _take(self) -> None:
         now = time.monotonic()
-        for message in self._consumer.consume(min(_BATCH, self._settings.commit_rows), _TAKE_SECONDS):
-            if error := message.error():
-                if error.fatal():
-                    raise KafkaException(error)
-                log.warning("%s: %s", message.topic(), error)
-            elif intake := self._intakes.get(message.topic() or ""):
-                intake.buffer.add(_taken(message), now)
+        messages = self._consumer.consume(min(BATCH, self._settings.commit_rows), _TAKE_SECONDS)
+        if any(map(Message.error, messages)):
+            messages = [message for message in messages if not failed(message)]
+        for topic, block in blocks_of(messages):
+            if intake := self._intakes.get(topic):
+                intake.add(block, now)
 
-    async def _serve(self, intake: Intake) -> None:
-        self._turned = time.monotonic()
-        if intake.due(time.monotonic()):
-            await self._patiently(intake, intake.committing, self._commit(intake))
-        if not intake.announced and intake.announcing.ready(time.monotonic()):
-            await self._patiently(intake, intake.announcing, self._announce(intake))
-        if intake.held != intake.full():
-            await self._in_thread(self._hold_or_release, intake)
+    async def _serve(self, topic: str, intake: Intake) -> None:
+        """Start what is due, and see how it ended; raises what nobody may outlive."""
+        self._turned = now = time.monotonic()
+        if (work := self._work.get(topic)) and work.done():
+            self._work.pop(topic).result()
+            self._worked = now
+        if topic not in self._work:
+            if intake.due(now):
+                await self._in_thread(intake.cut)
+                self._start(topic, self._patiently(intake, intake.committing, self._commit(intake)))
+            elif not intake.announced and intake.announcing.ready(now):
+                self._start(topic, self._patiently(intake, intake.announcing, self._announce(intake)))
+        if intake.held != (hold := intake.full() and intake.committing.failing):
+            await self._in_thread(self._hold_or_release, intake, hold)
+
+    def _start(self, topic: str, work: Coroutine[Any, Any, None]) -> None:
+        if not self._work:
+            self._worked = time.monotonic()
+        self._work[topic] = asyncio.create_task(work, name=topic)
 
     async def _patiently(self, intake: Intake, patience: Patience, work: Coroutine[Any, Any, None]) -> None:
         """Whatever fails, this table waits and the others go on."""
@@ -155,22 +166,34 @@ class Stream:
 
     async def _commit(self, intake: Intake) -> None:
         with telemetry.span(f"commit {intake.source.table}"):
+            await self._isolate(intake)
             with metrics.COMMIT_SECONDS.labels(intake.source.table).time():
-                moved = await self._in_thread(intake.commit)
+                try:
+                    moved = await self._in_commits(intake.commit)
+                except Exception:
+                    await self._isolation.survived(intake.source)
+                    raise
             if moved:
                 log.warning("%s: partitions %s had moved, reading them again", intake.source.table, sorted(moved))
                 await self._in_thread(self._read_again, intake, moved)
                 return
             await self._patiently(intake, intake.announcing, self._say(intake))
         await self._in_thread(self._show_progress, intake)
-        await self._in_thread(intake.tidy)
+        await self._in_commits(intake.tidy)
+
+    async def _isolate(self, intake: Intake) -> None:
+        """Take out what ended earlier processes; what is sifted already is not sifted again."""
+        if (batch := intake.leaving()) is None or batch.sifted:
+            return
+        if (killers := await self._isolation.killers(intake.source, batch)) is not None:
+            await self._in_commits(intake.isolate, killers)
 
     async def _announce(self, intake: Intake) -> None:
         with telemetry.span(f"announce {intake.source.table}"):
             await self._say(intake)
 
     async def _say(self, intake: Intake) -> None:
-        table = await self._in_thread(intake.table)
+        table = await self._in_commits(intake.table)
         await self._announcer.announce(intake.source.table, table)
         intake.announced = True
 
@@ -205,9 +228,9 @@ class Stream:
                 placed.append(TopicPartition(topic, partition, offset or OFFSET_BEGINNING))
         return placed
 
-    def _hold_or_release(self, intake: Intake) -> None:
+    def _hold_or_release(self, intake: Intake, hold: bool) -> None:
         """What cannot be committed must not grow."""
-        intake.held = intake.full()
+        intake.held = hold
         (self._consumer.pause if intake.held else self._consumer.resume)(self._assignment(intake))
 
     def _assignment(self, intake: Intake) -> list[TopicPartition]:
@@ -216,24 +239,13 @@ class Stream:
     def _show_progress(self, intake: Intake) -> None:
         """So that every Kafka tool shows how far the tables are; nobody reads from these offsets."""
         topic = intake.source.topic
-        places = [TopicPartition(topic, partition, offset) for partition, offset in intake.buffer.places().items()]
+        places = [TopicPartition(topic, partition, offset) for partition, offset in intake.places().items()]
         with suppress(KafkaException):
             self._consumer.commit(offsets=places, asynchronous=True)
 
 
 def _named(partitions: list[TopicPartition]) -> str:
     return ", ".join(f"{each.topic}/{each.partition}@{max(each.offset, 0)}" for each in partitions)
-
-
-def _taken(message: Any) -> Taken:
-    return Taken(
-        partition=message.partition(),
-        offset=message.offset(),
-        timestamp_ms=message.timestamp()[1],
-        key=message.key(),
-        value=message.value(),
-        headers=message.headers() or (),
-    )
 
 
 def _insistently(place: Callable[[list[int]], dict[int, int]], partitions: list[int]) -> dict[int, int]:

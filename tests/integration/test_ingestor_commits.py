@@ -17,7 +17,7 @@ from compose.embedded.stack import Stack
 from schemas.specs import BoolFeature
 from services.ingestor.announcements import Announcer
 from services.ingestor.app import MIGRATIONS
-from services.ingestor.domain.rows import Taken
+from services.ingestor.domain.blocks import Taken, block_of
 from services.ingestor.domain.sources import Source
 from services.ingestor.intake import Intake
 from services.ingestor.parking import Parking
@@ -54,9 +54,9 @@ def intake(source: Source, settings: S3Settings | None = None, **limits: int) ->
 
 
 def fill(table: Intake, partition: int, offsets: range) -> None:
-    for offset in offsets:
-        value = json.dumps(parts.data(offset)).encode()
-        assert table.buffer.add(Taken(partition, offset, 0, b"N1", value), now=0)
+    records = [Taken(partition, offset, 0, b"N1", json.dumps(parts.data(offset)).encode()) for offset in offsets]
+    assert table.add(block_of(records), now=0) == len(offsets)
+    table.cut()
 
 
 def places(source: Source) -> list[tuple[int, int]]:
@@ -179,7 +179,8 @@ async def test_a_feature_declared_later_becomes_a_column(source: Source) -> None
     wider = source.spec.model_copy(update={"features": source.spec.features | {"rain": BoolFeature(type="bool")}})
     table.learn(Source(kind="data", owner=source.owner, spec=wider))
     value = json.dumps(parts.data(1, features={"rain": True})).encode()
-    table.buffer.add(Taken(0, 1, 0, None, value), now=0)
+    table.add(block_of([Taken(0, 1, 0, None, value)]), now=0)
+    table.cut()
     table.commit()
 
     tables = Tables(S3Settings())
@@ -193,7 +194,8 @@ async def test_a_feature_declared_later_becomes_a_column(source: Source) -> None
 async def test_only_refused_records_still_move_the_table_on(source: Source, pool: asyncpg.Pool) -> None:
     table = intake(source)
     table.place([0])
-    table.buffer.add(Taken(0, 0, 0, b"k", b"{"), now=0)
+    table.add(block_of([Taken(0, 0, 0, b"k", b"{")]), now=0)
+    table.cut()
 
     table.commit()
     await Announcer(pool).announce(source.table, table.table())

@@ -5,16 +5,18 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 import pytest
 
 from schemas.specs import BoolFeature, CategoryFeature, FloatFeature, Label, StreamSpec
 from schemas.topics import DEAD_LETTER_ROOM_BYTES, MAX_RECORD_BYTES
 from services.ingestor.domain import profile
+from services.ingestor.domain.blocks import Refused, Taken, block_of
 from services.ingestor.domain.buffer import Buffer, astray
 from services.ingestor.domain.letters import body_of
 from services.ingestor.domain.patience import LONGEST_SECONDS, Patience
-from services.ingestor.domain.rows import Reading, Taken, reader_of
+from services.ingestor.domain.rows import Reading, reader_of
+from services.ingestor.domain.rows import read as read_blocks
 from services.ingestor.domain.sources import Source, sources_of
 from shared.dead_letters import DeadLetter, Headers, Origin
 from shared.records import ENCODER, Prediction
@@ -43,7 +45,7 @@ def event(**features: object) -> dict[str, object]:
 
 
 def read(kind: Any, records: list[Taken], spec: StreamSpec = SPEC) -> Reading:
-    return reader_of(kind, spec, schema_of(kind, spec))(records)
+    return read_blocks(reader_of(kind, spec, schema_of(kind, spec)), [block_of(records)])
 
 
 class TestSources:
@@ -84,7 +86,7 @@ class TestReading:
                 "f_night": None,
             },
         ]
-        assert [(why.position, why.reason) for why in reading.refused] == [(1, "poison"), (2, "rejected")]
+        assert [(each.taken.offset, each.reason) for each in reading.refused] == [(8, "poison"), (9, "rejected")]
 
     def test_nothing_accepted_is_an_empty_table_without_a_profile(self) -> None:
         reading = read("data", [taken(0, None), taken(1, b"[]")])
@@ -117,7 +119,7 @@ class TestReading:
 
         assert reading.rows["label"].to_pylist() == [True, False]
         assert reading.profile["label"].top == {"true": 1, "false": 1}
-        assert [why.reason for why in reading.refused] == ["rejected"]
+        assert [each.reason for each in reading.refused] == ["rejected"]
 
     @pytest.mark.parametrize("kind", ["data", "labels", "predictions"])
     def test_a_record_nested_beyond_what_can_be_read_is_poison_and_the_next_is_read(self, kind: str) -> None:
@@ -125,7 +127,7 @@ class TestReading:
 
         reading = read(kind, [taken(0, nested), taken(1, b"[]")])
 
-        assert [(why.position, why.reason) for why in reading.refused] == [(0, "poison"), (1, "rejected")]
+        assert [(each.taken.offset, each.reason) for each in reading.refused] == [(0, "poison"), (1, "rejected")]
 
     def test_predictions_of_a_class_keep_label_and_probabilities_as_text(self) -> None:
         prediction = Prediction(
@@ -149,7 +151,7 @@ class TestReading:
         (row,) = reading.rows.to_pylist()
         assert (row["label"], row["probabilities"], row["flags"]) == ("true", '{"true":0.75,"false":0.25}', [])
         assert (row["partition"], row["offset"], row["input_partition"], row["input_offset"]) == (3, 5, 3, 99)
-        assert [why.reason for why in reading.refused] == ["poison"]
+        assert [each.reason for each in reading.refused] == ["poison"]
 
 
 class TestProfile:
@@ -170,12 +172,12 @@ class TestProfile:
         assert (profiles["night"].missing, profiles["night"].top) == (2, {"false": 1, "true": 1})
 
     def test_a_mean_beyond_float64_is_left_out(self) -> None:
-        assert profile.of_numbers(np.array([1.7e308, 1.7e308])).mean is None
+        assert profile.of_column(pa.chunked_array([[1.7e308, 1.7e308]])).mean is None
 
     def test_only_the_most_frequent_values_are_told(self) -> None:
         values = [str(number) for number in range(1000)] + ["9"] * 5
 
-        top = profile.of_values(values).top
+        top = profile.of_column(pa.chunked_array([values])).top
 
         assert (len(top), top["9"]) == (profile.MOST_VALUES, 6)
 
@@ -185,46 +187,77 @@ class TestBuffer:
         buffer = Buffer()
         buffer.place(0, 100)
 
-        buffer.add(taken(103, None), now=0)  # offsets below are control records of transactions
+        buffer.add(block_of([taken(103, None)]), now=0)  # offsets below are control records of transactions
 
-        assert (buffer.starts(), buffer.nexts()) == ({0: 100}, {0: 104})
+        batch = buffer.cut()
+        assert (batch.starts, batch.nexts) == ({0: 100}, {0: 104})
 
     def test_partitions_without_waiting_records_take_no_part(self) -> None:
         buffer = Buffer()
         buffer.place(0, 0)
         buffer.place(1, 50)
-        buffer.add(taken(0, None), now=0)
+        buffer.add(block_of([taken(0, None)]), now=0)
 
-        assert buffer.starts() == {0: 0}
         assert buffer.places() == {0: 1, 1: 50}
+        assert buffer.cut().starts == {0: 0}
 
-    def test_records_without_a_place_or_below_it_are_not_taken(self) -> None:
+    def test_records_without_a_place_or_below_it_are_not_taken_and_the_others_of_their_block_are(self) -> None:
         buffer = Buffer()
         buffer.place(0, 10)
 
-        assert not buffer.add(taken(9, None), now=0)
-        assert not buffer.add(taken(0, None, partition=1), now=0)
-        assert buffer.taken == []
+        assert buffer.add(block_of([taken(9, None), taken(10, b"a"), taken(0, None, partition=1)]), now=0) == 1
+        assert buffer.add(block_of([taken(10, b"a"), taken(9, None)]), now=0) == 0
+
+        (block,) = buffer.cut().blocks
+        assert (block.offsets.tolist(), block.values, block.origin(0)) == ([10], [b"a"], taken(10, b"a"))
 
     def test_a_dropped_partition_takes_its_records_along_and_leaves_the_others(self) -> None:
         buffer = Buffer()
         buffer.place(0, 0)
         buffer.place(1, 0)
-        for record in (taken(0, b"abc"), taken(0, b"de", partition=1), taken(1, b"f")):
-            buffer.add(record, now=0)
+        buffer.add(block_of([taken(0, b"abc"), taken(0, b"de", partition=1), taken(1, b"f")]), now=0)
 
         assert buffer.drop(0) == 2
-        assert (buffer.nexts(), buffer.bytes) == ({1: 1}, 2)
+        assert (buffer.places(), buffer.rows, buffer.bytes) == ({1: 1}, 1, 2)
 
-    def test_after_a_commit_the_next_rows_start_behind_it(self) -> None:
+    def test_a_partition_can_also_be_dropped_from_what_is_leaving(self) -> None:
         buffer = Buffer()
         buffer.place(0, 0)
-        buffer.add(taken(4, None), now=0)
+        buffer.place(1, 0)
+        buffer.add(block_of([taken(0, b"abc"), taken(0, b"de", partition=1)]), now=0)
+        buffer.add(block_of([taken(1, b"f")]), now=0)
 
-        buffer.committed()
-        buffer.add(taken(5, None), now=1)
+        batch = buffer.cut().without(0)
 
-        assert (buffer.starts(), buffer.nexts(), len(buffer.taken)) == ({0: 5}, {0: 6}, 1)
+        assert (batch.rows, batch.starts, batch.nexts) == (1, {1: 0}, {1: 1})
+        assert [block.values for block in batch.blocks] == [[b"de"]]
+
+    def test_what_is_sifted_keeps_its_span_without_those_that_need_not_be_read(self) -> None:
+        buffer = Buffer()
+        for partition in (0, 1):
+            buffer.place(partition, 0)
+        killer = taken(1, b"k")
+        buffer.add(block_of([taken(0, b"a"), killer, taken(1, b"b", partition=1)]), now=0)
+
+        batch = buffer.cut().isolated([Refused(killer, "exhausted", "it kills", 3)])
+
+        assert batch.sifted
+        assert (batch.starts, batch.nexts) == ({0: 0, 1: 0}, {0: 2, 1: 2})
+        assert [block.values for block in batch.blocks] == [[b"a", b"b"]]
+        assert [each.taken for each in batch.killers] == [killer]
+        assert batch.without(0).killers == ()
+
+    def test_after_a_cut_the_next_rows_start_behind_it(self) -> None:
+        buffer = Buffer()
+        buffer.place(0, 0)
+        buffer.add(block_of([taken(4, None)]), now=0)
+
+        buffer.cut()
+        buffer.add(block_of([taken(5, None)]), now=1)
+
+        assert (buffer.rows, buffer.oldest) == (1, 1)
+        batch = buffer.cut()
+        assert (batch.starts, batch.nexts) == ({0: 5}, {0: 6})
 
     @pytest.mark.parametrize(
         ("now", "due"), [(1.9, False), (2.0, True)], ids=["the oldest has waited too little", "the oldest has waited"]
@@ -232,8 +265,8 @@ class TestBuffer:
     def test_a_commit_is_due_when_the_oldest_record_has_waited(self, now: float, due: bool) -> None:
         buffer = Buffer()
         buffer.place(0, 0)
-        buffer.add(taken(0, b"x"), now=0)
-        buffer.add(taken(1, b"x"), now=1.5)
+        buffer.add(block_of([taken(0, b"x")]), now=0)
+        buffer.add(block_of([taken(1, b"x")]), now=1.5)
 
         assert buffer.due(now, rows=10, bytes=10, seconds=2) is due
 
@@ -242,7 +275,7 @@ class TestBuffer:
         buffer.place(0, 0)
 
         assert not buffer.due(1e9, rows=1, bytes=1, seconds=1)
-        buffer.add(taken(0, b"xyz"), now=0)
+        buffer.add(block_of([taken(0, b"xyz")]), now=0)
         assert buffer.due(0, rows=1, bytes=10, seconds=9)
         assert buffer.due(0, rows=9, bytes=3, seconds=9)
 

@@ -1,8 +1,11 @@
 """Records of one table that wait for a commit, and the places in their partitions between which they lie."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from services.ingestor.domain.rows import Taken
+import numpy as np
+
+from services.ingestor.domain.blocks import Block, Refused
 
 
 def astray(starts: Mapping[int, int], committed: Mapping[int, int]) -> set[int]:
@@ -14,13 +17,48 @@ def astray(starts: Mapping[int, int], committed: Mapping[int, int]) -> set[int]:
     return {partition for partition, start in starts.items() if committed.get(partition, 0) != start}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What one commit is made of: partition → where its records start, and the offset after the last of them.
+
+    `killers` end whatever process reads them: once the batch is `sifted`, they are no longer among the blocks.
+    """
+
+    blocks: tuple[Block, ...]
+    starts: Mapping[int, int]
+    nexts: Mapping[int, int]
+    sifted: bool = False
+    killers: tuple[Refused, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return sum(map(len, self.blocks))
+
+    def without(self, partition: int) -> "Batch":
+        """The rest, when somebody else owns a partition."""
+        return replace(
+            self,
+            blocks=_present(block.where(block.partitions != partition) for block in self.blocks),
+            starts={number: start for number, start in self.starts.items() if number != partition},
+            nexts={number: end for number, end in self.nexts.items() if number != partition},
+            killers=tuple(each for each in self.killers if each.taken.partition != partition),
+        )
+
+    def isolated(self, killers: Collection[Refused]) -> "Batch":
+        """The same batch, sifted: these need not be read."""
+        doomed = {(each.taken.partition, each.taken.offset) for each in killers}
+        kept = (block.where(np.array([place not in doomed for place in block.places()])) for block in self.blocks)
+        ours = (each for each in killers if each.taken.partition in self.starts)
+        return replace(self, blocks=_present(kept), sifted=True, killers=tuple(ours))
+
+
 class Buffer:
-    """Grows by whole records, in the order of their partitions; a partition takes part once it has its place."""
+    """Grows by blocks, in the order of their partitions; a partition takes part once it has its place."""
 
     def __init__(self) -> None:
-        self.taken: list[Taken] = []
-        self.bytes = 0
+        self.rows = self.bytes = 0
         self.oldest: float | None = None
+        self._blocks: tuple[Block, ...] = ()
         self._starts: dict[int, int] = {}
         self._nexts: dict[int, int] = {}
 
@@ -33,42 +71,52 @@ class Buffer:
         """Forget a partition; returns how many of its records waited."""
         self._starts.pop(partition, None)
         self._nexts.pop(partition, None)
-        before = len(self.taken)
-        self.taken = [record for record in self.taken if record.partition != partition]
-        self.bytes = sum(len(record.value or b"") for record in self.taken)
-        if not self.taken:
-            self.oldest = None
-        return before - len(self.taken)
+        before = self.rows
+        self._keep(_present(block.where(block.partitions != partition) for block in self._blocks))
+        return before - self.rows
 
-    def add(self, record: Taken, now: float) -> bool:
-        """Take a record; False when its partition has no place, or it lies before it: it is in the table already."""
-        if record.offset < self._nexts.get(record.partition, record.offset + 1):
-            return False
-        self._nexts[record.partition] = record.offset + 1
-        self.taken.append(record)
-        self.bytes += len(record.value or b"")
-        self.oldest = now if self.oldest is None else self.oldest
-        return True
+    def add(self, block: Block, now: float) -> int:
+        """Take what has a place and does not lie before it: what does is in the table already. Returns how many."""
+        kept = np.ones(len(block), dtype=bool)
+        for partition, end in block.ends().items():
+            own = block.partitions == partition
+            kept[own] = block.offsets[own] >= self._nexts.get(partition, end)
+        if len(wanted := block.where(kept)):
+            self._nexts |= wanted.ends()
+            self._keep((*self._blocks, wanted))
+            self.oldest = now if self.oldest is None else self.oldest
+        return len(wanted)
+
+    def full(self, *, rows: int, bytes: int) -> bool:
+        """Whether a commit's worth waits."""
+        return self.rows >= rows or self.bytes >= bytes
 
     def due(self, now: float, *, rows: int, bytes: int, seconds: float) -> bool:
         """Whether it is time to commit."""
-        if self.oldest is None:
-            return False
-        return len(self.taken) >= rows or self.bytes >= bytes or now - self.oldest >= seconds
-
-    def starts(self) -> dict[int, int]:
-        """Partition → the offset that its waiting records start at; partitions with waiting records only."""
-        return {partition: start for partition, start in self._starts.items() if start != self._nexts[partition]}
-
-    def nexts(self) -> dict[int, int]:
-        """Partition → the offset after its last waiting record; the same partitions."""
-        return {partition: self._nexts[partition] for partition in self.starts()}
+        return self.oldest is not None and (self.full(rows=rows, bytes=bytes) or now - self.oldest >= seconds)
 
     def places(self) -> dict[int, int]:
         """Partition → the offset to be taken next; all partitions."""
         return dict(self._nexts)
 
-    def committed(self) -> None:
-        """Start anew behind what waited."""
+    def cut(self) -> Batch:
+        """Hand over what waits, and start anew behind it."""
+        moved = [partition for partition, start in self._starts.items() if start != self._nexts[partition]]
+        batch = Batch(
+            blocks=self._blocks,
+            starts={partition: self._starts[partition] for partition in moved},
+            nexts={partition: self._nexts[partition] for partition in moved},
+        )
         self._starts = dict(self._nexts)
-        self.taken, self.bytes, self.oldest = [], 0, None
+        self._keep(())
+        return batch
+
+    def _keep(self, blocks: tuple[Block, ...]) -> None:
+        self._blocks = blocks
+        self.rows, self.bytes = sum(map(len, blocks)), sum(block.bytes for block in blocks)
+        if not blocks:
+            self.oldest = None
+
+
+def _present(blocks: Iterable[Block]) -> tuple[Block, ...]:
+    return tuple(block for block in blocks if len(block))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from schemas.topics import DEAD_LETTER_ROOM_BYTES, MAX_RECORD_BYTES
-from services.ingestor.domain.rows import Taken
+from services.ingestor.domain.blocks import Taken
 from shared.dead_letters import DeadLetter, Headers
 
 LARGEST_BYTES = MAX_RECORD_BYTES + DEAD_LETTER_ROOM_BYTES - 1024  # what frames a record and its batch is below 1 KiB

@@ -1,73 +1,61 @@
 """What a commit's rows look like, column by column: missing, range, categories, class balance."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.events.ingestor import FeatureProfile
 from schemas.specs import BoolFeature, CategoryFeature, FloatFeature, StreamSpec
-from shared.records import Batch
+from shared.matrix import COLUMN_PREFIX
 
 MOST_VALUES = 50  # of one column; an event must stay small whatever is declared
 
 
-def of_numbers(column: NDArray[np.float64], flagged: int = 0) -> FeatureProfile:
-    """Profile of a float64 column of shape (rows,); NaN is missing. A mean beyond float64 is left out.
-
-    >>> of_numbers(np.array([1.0, np.nan, 3.0]))
-    FeatureProfile(missing=1, flagged=0, min=1.0, max=3.0, mean=2.0, top={})
-    """
-    present = column[~np.isnan(column)]
-    missing = len(column) - len(present)
-    if not len(present):
-        return FeatureProfile(missing=missing, flagged=flagged)
-    with np.errstate(over="ignore"):
-        mean = float(present.mean())
-    return FeatureProfile(
-        missing=missing,
-        flagged=flagged,
-        min=float(present.min()),
-        max=float(present.max()),
-        mean=mean if np.isfinite(mean) else None,
-    )
-
-
-def of_values(values: Iterable[str | bool | None]) -> FeatureProfile:
-    """Profile of a column of classes; None is missing.
-
-    >>> of_values([True, None, True, False])
-    FeatureProfile(missing=1, flagged=0, min=None, max=None, mean=None, top={'true': 2, 'false': 1})
-    """
-    counts = Counter(str(value).lower() if isinstance(value, bool) else value for value in values)
-    missing = counts.pop(None, 0)
-    return FeatureProfile(missing=missing, top=_top({str(value): count for value, count in counts.items()}))
-
-
-def of_batch(spec: StreamSpec, batch: Batch) -> dict[str, FeatureProfile]:
-    """Profile of every feature over the accepted records of a batch."""
-    flags = Counter(flag for flags in batch.flags.values() for flag in flags)
-    profiles: dict[str, FeatureProfile] = {}
-    for index, (name, feature) in enumerate(spec.features.items()):
-        column = batch.matrix[:, index]
-        match feature:
-            case FloatFeature():
-                profiles[name] = of_numbers(column, flags[f"out_of_range:{name}"])
-            case CategoryFeature():
-                profiles[name] = _of_codes(column, feature.values, flags[f"unseen:{name}"])
-            case BoolFeature():
-                profiles[name] = _of_codes(column, ("false", "true"), 0)
+def of_features(spec: StreamSpec, rows: pa.Table) -> dict[str, FeatureProfile]:
+    """Profile of every feature over the rows of a data table; values that were not declared are flagged, not named."""
+    profiles = {}
+    for name, feature in spec.features.items():
+        column = rows[COLUMN_PREFIX + name]
+        if isinstance(feature, BoolFeature):
+            profiles[name] = of_column(column)
+            continue
+        flagged = pc.sum(odd := _odd(feature, column)).as_py() or 0
+        known = column.filter(pc.invert(odd)) if flagged and isinstance(feature, CategoryFeature) else column
+        profiles[name] = of_column(known).model_copy(update={"flagged": flagged})
     return profiles
 
 
-def _of_codes(column: NDArray[np.float64], values: tuple[str, ...], unseen: int) -> FeatureProfile:
-    """NaN stands for missing and for unseen; the flags say how many were unseen."""
-    codes = column[~np.isnan(column)].astype(np.intp)
-    counts = np.bincount(codes, minlength=len(values))
-    top = _top({value: int(count) for value, count in zip(values, counts, strict=True) if count})
-    return FeatureProfile(missing=len(column) - len(codes) - unseen, flagged=unseen, top=top)
+def _odd(feature: FloatFeature | CategoryFeature, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which values are out of range or unseen; a missing one is neither."""
+    if isinstance(feature, CategoryFeature):
+        seen = pc.is_in(column, value_set=pa.array(feature.values, pa.string()))
+        return pc.and_(pc.is_valid(column), pc.invert(seen))
+    low = -np.inf if feature.min is None else feature.min
+    high = np.inf if feature.max is None else feature.max
+    return pc.fill_null(pc.or_(pc.less(column, low), pc.greater(column, high)), False)
 
 
-def _top(counts: Mapping[str, int]) -> dict[str, int]:
-    return dict(Counter(counts).most_common(MOST_VALUES))
+def of_column(column: pa.ChunkedArray) -> FeatureProfile:
+    """Profile of float64 numbers, or of classes (text or bool); null is missing. A mean beyond float64 is left out.
+
+    >>> of_column(pa.chunked_array([[1.0, None, 3.0]]))
+    FeatureProfile(missing=1, flagged=0, min=1.0, max=3.0, mean=2.0, top={})
+    >>> of_column(pa.chunked_array([[True, None, True, False]]))
+    FeatureProfile(missing=1, flagged=0, min=None, max=None, mean=None, top={'true': 2, 'false': 1})
+    """
+    if not pa.types.is_floating(column.type):
+        return FeatureProfile(missing=column.null_count, top=_top(column.drop_null()))
+    if column.null_count == len(column):
+        return FeatureProfile(missing=column.null_count)
+    span, mean = pc.min_max(column).as_py(), pc.mean(column).as_py()
+    return FeatureProfile(
+        missing=column.null_count, min=span["min"], max=span["max"], mean=mean if np.isfinite(mean) else None
+    )
+
+
+def _top(present: pa.ChunkedArray) -> dict[str, int]:
+    """The most frequent values and how often they stand; of two as frequent, the one that came first."""
+    counted = pc.value_counts(present)
+    values, counts = counted.field("values").to_pylist(), counted.field("counts").to_pylist()
+    ranked = sorted(zip(values, counts, strict=True), key=lambda each: -each[1])[:MOST_VALUES]
+    return {str(value).lower() if isinstance(value, bool) else value: count for value, count in ranked}

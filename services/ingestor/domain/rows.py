@@ -1,9 +1,9 @@
 """From records as they stood in a topic to rows of its table; what is refused is named, never dropped in silence."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -11,14 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.events.ingestor import FeatureProfile, Kind
-from schemas.specs import StreamSpec
+from schemas.specs import BoolFeature, CategoryFeature, Feature, StreamSpec
 from services.ingestor.domain import profile
-from shared.matrix import COLUMN_PREFIX
+from services.ingestor.domain.blocks import Block, Refused, block_of
 from shared.records import (
     PREDICTIONS,
     UNREADABLE,
+    Batch,
     LabelDecoder,
     LabelRecord,
+    Matrix,
     Prediction,
     Record,
     RefusedRecord,
@@ -26,40 +28,33 @@ from shared.records import (
 )
 
 
-class Taken(NamedTuple):
-    """A record as it stood in its topic."""
-
-    partition: int
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]] = ()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """What taken records come to: rows of the table, the refused, and what the rows look like.
 
-    `refused[i].position` is where the record stood among the taken. `unkeyed` counts rows whose key is not their
-    entity: they are accepted, but nothing keeps them in order or beside their labels.
+    `unkeyed` counts rows whose key is not their entity: they are accepted, but nothing keeps them in order or beside
+    their labels.
     """
 
     rows: pa.Table
-    refused: list[RefusedRecord]
+    refused: list[Refused]
     unkeyed: int
     time_min: datetime | None
     time_max: datetime | None
     profile: dict[str, FeatureProfile]
 
 
-class Reader(Protocol):
+class RowReader(Protocol):
     """Reads the records of one topic; refusals are in the result, nothing is raised."""
 
-    def __call__(self, taken: Sequence[Taken]) -> Reading: ...
+    def rows(self, block: Block) -> tuple[pa.Table, list[RefusedRecord]]:
+        """Rows of the accepted in order, and the refused by their position in the block."""
+        ...
+
+    def profile(self, rows: pa.Table) -> dict[str, FeatureProfile]: ...
 
 
-def reader_of(kind: Kind, spec: StreamSpec, schema: pa.Schema) -> Reader:
+def reader_of(kind: Kind, spec: StreamSpec, schema: pa.Schema) -> RowReader:
     """The reader of a topic; `schema` is that of its table."""
     match kind:
         case "data":
@@ -70,24 +65,69 @@ def reader_of(kind: Kind, spec: StreamSpec, schema: pa.Schema) -> Reader:
             return PredictionReader(schema)
 
 
+def read(reader: RowReader, blocks: Sequence[Block]) -> Reading:
+    """What blocks come to."""
+    tables, refused, unkeyed = [reader.rows(block_of([]))[0]], [], 0
+    for block in blocks:
+        rows, whys = reader.rows(block)
+        tables.append(rows)
+        refused += [Refused(block.origin(why.position), why.reason, why.error) for why in whys]
+        unkeyed += _unkeyed(block, rows, whys)
+    rows = pa.concat_tables(tables)
+    span = pc.min_max(rows["time"]).as_py()
+    return Reading(
+        rows=rows,
+        refused=refused,
+        unkeyed=unkeyed,
+        time_min=span["min"],
+        time_max=span["max"],
+        profile=reader.profile(rows) if rows.num_rows else {},
+    )
+
+
 class DataReader:
-    """Rows of a data table."""
+    """Rows of a data table, made of the very batch that scorers would make of these records."""
 
     def __init__(self, spec: StreamSpec, schema: pa.Schema) -> None:
         self._spec = spec
         self._schema = schema
         self._decoder = StreamDecoder(spec)
 
-    def __call__(self, taken: Sequence[Taken]) -> Reading:
-        batch = self._decoder.decode([record.value for record in taken])
-        kept = [taken[position] for position in batch.positions]
-        features = [msgspec.structs.astuple(record.features) for record in batch.records]
-        columns = _identity(batch.records, kept) | {
-            "flags": [batch.flags.get(row, ()) for row in range(len(kept))],
-            **{COLUMN_PREFIX + name: [row[i] for row in features] for i, name in enumerate(self._spec.features)},
-        }
-        rows = pa.table(columns, schema=self._schema)
-        return _reading(rows, kept, batch.refused, profile.of_batch(self._spec, batch))
+    def rows(self, block: Block) -> tuple[pa.Table, list[RefusedRecord]]:
+        batch = self._decoder.decode(block.values)
+        features = [
+            _feature_column(feature, name, batch, batch.matrix[:, index])
+            for index, (name, feature) in enumerate(self._spec.features.items())
+        ]
+        flags = [_flags_column(batch.flags, len(batch.records)), *features]
+        return pa.table([*_identity(batch.records, block, batch.positions), *flags], schema=self._schema), batch.refused
+
+    def profile(self, rows: pa.Table) -> dict[str, FeatureProfile]:
+        return profile.of_features(self._spec, rows)
+
+
+def _feature_column(feature: Feature, name: str, batch: Batch, numbers: Matrix) -> pa.Array:
+    """One column of the stream matrix as the values that were sent; NaN stands for missing, or an unseen category."""
+    missing = np.isnan(numbers)
+    if not isinstance(feature, CategoryFeature):
+        return pa.array(numbers == 1 if isinstance(feature, BoolFeature) else numbers, mask=missing)
+    codes = pa.array(np.where(missing, 0, numbers).astype(np.int32), mask=missing)
+    values = pa.array(feature.values, pa.string()).take(codes)
+    if not (unseen := [row for row in batch.flags if missing[row]]):
+        return values
+    sent = values.to_pylist()
+    for row in unseen:
+        sent[row] = getattr(batch.records[row].features, name)
+    return pa.array(sent, pa.string())
+
+
+def _flags_column(flags: Mapping[int, Sequence[str]], count: int) -> pa.Array:
+    """A list per row; nearly all are empty."""
+    lengths = np.zeros(count + 1, dtype=np.int32)
+    for row, words in flags.items():
+        lengths[row + 1] = len(words)
+    words = [word for row in sorted(flags) for word in flags[row]]
+    return pa.ListArray.from_arrays(pa.array(np.cumsum(lengths, dtype=np.int32)), pa.array(words, pa.string()))
 
 
 class LabelReader:
@@ -95,17 +135,15 @@ class LabelReader:
 
     def __init__(self, spec: StreamSpec, schema: pa.Schema) -> None:
         self._schema = schema
-        self._numeric = spec.label.type == "float"
         self._decode = LabelDecoder(spec).decode
 
-    def __call__(self, taken: Sequence[Taken]) -> Reading:
-        records, kept, refused = _decoded(self._decode, taken)
-        labels = [record.label for record in records]
-        described = (
-            profile.of_numbers(np.array(labels, dtype=np.float64)) if self._numeric else profile.of_values(labels)
-        )
-        columns = _identity(records, kept) | {"label": labels}
-        return _reading(pa.table(columns, schema=self._schema), kept, refused, {"label": described})
+    def rows(self, block: Block) -> tuple[pa.Table, list[RefusedRecord]]:
+        records, positions, refused = _decoded(self._decode, block)
+        labels = pa.array([record.label for record in records], self._schema.field("label").type)
+        return pa.table([*_identity(records, block, positions), labels], schema=self._schema), refused
+
+    def profile(self, rows: pa.Table) -> dict[str, FeatureProfile]:
+        return {"label": profile.of_column(rows["label"])}
 
 
 class PredictionReader:
@@ -114,36 +152,37 @@ class PredictionReader:
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
 
-    def __call__(self, taken: Sequence[Taken]) -> Reading:
-        records, kept, refused = _decoded(_prediction, taken)
-        columns = _identity(records, kept) | {
+    def rows(self, block: Block) -> tuple[pa.Table, list[RefusedRecord]]:
+        records, positions, refused = _decoded(_prediction, block)
+        parts = dict(
+            zip(("id", "entity", "time", "partition", "offset"), _identity(records, block, positions), strict=True)
+        )
+        parts |= {
             "input_partition": [record.partition for record in records],
             "input_offset": [record.offset for record in records],
             "label": [_text(record.label) for record in records],
             "probabilities": [_json(record.probabilities) for record in records],
         }
         for name in ("event_id", "model", "version", "arm", "revision", "score", "flags"):
-            columns[name] = [getattr(record, name) for record in records]
-        described = {
-            "score": profile.of_numbers(np.array(columns["score"], dtype=np.float64)),
-            "label": profile.of_values(columns["label"]),
-        }
-        return _reading(pa.table(columns, schema=self._schema), kept, refused, described)
+            parts[name] = [getattr(record, name) for record in records]
+        return pa.table(parts, schema=self._schema), refused
+
+    def profile(self, rows: pa.Table) -> dict[str, FeatureProfile]:
+        return {name: profile.of_column(rows[name]) for name in ("score", "label")}
 
 
-def _decoded(
-    decode: Callable[[bytes | None], Any], taken: Sequence[Taken]
-) -> tuple[list[Any], list[Taken], list[RefusedRecord]]:
-    records, kept, refused = [], [], []
-    for position, record in enumerate(taken):
+def _decoded(decode: Callable[[bytes | None], Any], block: Block) -> tuple[list[Any], list[int], list[RefusedRecord]]:
+    """The accepted, their positions, and the refused."""
+    records, positions, refused = [], [], []
+    for position, value in enumerate(block.values):
         try:
-            records.append(decode(record.value))
-            kept.append(record)
+            records.append(decode(value))
+            positions.append(position)
         except msgspec.ValidationError as error:
             refused.append(RefusedRecord(position=position, reason="rejected", error=str(error)))
         except UNREADABLE as error:
             refused.append(RefusedRecord(position=position, reason="poison", error=str(error)))
-    return records, kept, refused
+    return records, positions, refused
 
 
 def _prediction(value: bytes | None) -> Prediction:
@@ -152,29 +191,27 @@ def _prediction(value: bytes | None) -> Prediction:
     return PREDICTIONS.decode(value)
 
 
-def _identity(records: Sequence[Record | LabelRecord | Prediction], kept: Sequence[Taken]) -> dict[str, list[Any]]:
-    return {
-        "id": [record.id for record in records],
-        "entity": [record.entity for record in records],
-        "time": [record.time for record in records],
-        "partition": [place.partition for place in kept],
-        "offset": [place.offset for place in kept],
-    }
+def _identity(
+    records: Sequence[Record | LabelRecord | Prediction], block: Block, positions: Sequence[int]
+) -> list[Any]:
+    """id, entity, time, partition, offset."""
+    place = np.array(positions, dtype=np.intp)
+    return [
+        pa.array([record.id for record in records], pa.string()),
+        pa.array([record.entity for record in records], pa.string()),
+        pa.array([record.time for record in records], pa.timestamp("us", "UTC")),
+        pa.array(block.partitions[place]),
+        pa.array(block.offsets[place]),
+    ]
 
 
-def _reading(
-    rows: pa.Table, kept: Sequence[Taken], refused: list[RefusedRecord], described: dict[str, FeatureProfile]
-) -> Reading:
-    entities = rows["entity"].to_pylist()
-    span = pc.min_max(rows["time"]).as_py()
-    return Reading(
-        rows=rows,
-        refused=refused,
-        unkeyed=sum(place.key != entity.encode() for place, entity in zip(kept, entities, strict=True)),
-        time_min=span["min"],
-        time_max=span["max"],
-        profile=described if kept else {},
-    )
+def _unkeyed(block: Block, rows: pa.Table, refused: Iterable[RefusedRecord]) -> int:
+    keys = pa.array(block.keys, pa.binary())
+    if gone := {why.position for why in refused}:
+        keys = keys.take(pa.array([row for row in range(len(block)) if row not in gone], pa.int64()))
+    same = pc.sum(pc.equal(keys, rows["entity"].combine_chunks().cast(pa.binary()))).as_py() or 0
+    unkeyed: int = rows.num_rows - same
+    return unkeyed
 
 
 def _text(label: bool | str | None) -> str | None:

@@ -1,0 +1,86 @@
+"""Records as they stood in their topic, a block at a time."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.dead_letters import Reason
+
+
+class Taken(NamedTuple):
+    """A record as it stood in its topic."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+
+
+class Refused(NamedTuple):
+    """A record that goes to the dead letters, and why."""
+
+    taken: Taken
+    reason: Reason
+    error: str
+    attempts: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """n records of one topic as columns, those of each partition in its order; `origin(i)` is record i whole."""
+
+    partitions: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    origin: Callable[[int], Taken]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @cached_property
+    def bytes(self) -> int:
+        return sum(map(len, filter(None, self.values)))
+
+    def ends(self) -> dict[int, int]:
+        """Partition → the offset after its last record.
+
+        >>> block_of([Taken(0, 5, 0, None, None), Taken(1, 2, 0, None, None), Taken(0, 7, 0, None, None)]).ends()
+        {0: 8, 1: 3}
+        """
+        present = np.unique(self.partitions).tolist()
+        return {partition: int(self.offsets[self.partitions == partition].max()) + 1 for partition in present}
+
+    def places(self) -> Iterator[tuple[int, int]]:
+        """Partition and offset of each record."""
+        return zip(self.partitions.tolist(), self.offsets.tolist(), strict=True)
+
+    def where(self, kept: NDArray[np.bool_]) -> "Block":
+        """The records for which the mask says so."""
+        if kept.all():
+            return self
+        rows = np.flatnonzero(kept).tolist()
+        return Block(
+            partitions=self.partitions[kept],
+            offsets=self.offsets[kept],
+            keys=[self.keys[row] for row in rows],
+            values=[self.values[row] for row in rows],
+            origin=lambda row: self.origin(rows[row]),
+        )
+
+
+def block_of(taken: Sequence[Taken]) -> Block:
+    """A block of records that are at hand whole."""
+    return Block(
+        partitions=np.array([record.partition for record in taken], dtype=np.int32),
+        offsets=np.array([record.offset for record in taken], dtype=np.int64),
+        keys=[record.key for record in taken],
+        values=[record.value for record in taken],
+        origin=taken.__getitem__,
+    )

@@ -1,0 +1,73 @@
+"""From Kafka's client to blocks of records."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+from confluent_kafka import KafkaException, Message
+
+from services.ingestor.domain.blocks import Block, Taken
+from shared.settings import KafkaSettings
+
+GROUP: Final = "modelbus.ingestor"
+BATCH: Final = 5000  # messages asked for at a time
+log = logging.getLogger(__name__)
+
+
+def client_settings(kafka: KafkaSettings) -> dict[str, Any]:
+    """How the topics are consumed."""
+    return kafka.librdkafka() | {
+        "client.id": GROUP,
+        "logger": log,
+        "group.id": GROUP,
+        "group.protocol": "consumer",
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "max.poll.interval.ms": 600_000,  # an S3 that does not answer holds up a turn
+        "queued.max.messages.kbytes": 32 * 1024,
+        "topic.metadata.refresh.interval.ms": 10_000,
+    }
+
+
+def failed(message: Any) -> bool:
+    """Whether this is the client's word about an error, not a record.
+
+    Raises:
+        KafkaException: the client is beyond repair.
+    """
+    if error := message.error():
+        if error.fatal():
+            raise KafkaException(error)
+        log.warning("%s: %s", message.topic(), error)
+    return error is not None
+
+
+def blocks_of(messages: Sequence[Any]) -> Iterator[tuple[str, Block]]:
+    """The records of each topic."""
+    topics: list[Any] = list(map(Message.topic, messages))
+    for topic in set(topics):
+        own = [message for message, of in zip(messages, topics, strict=True) if of == topic]
+        yield topic, _block(own)
+
+
+def _block(messages: Sequence[Any]) -> Block:
+    return Block(
+        partitions=np.fromiter(map(Message.partition, messages), dtype=np.int32, count=len(messages)),
+        offsets=np.fromiter(map(Message.offset, messages), dtype=np.int64, count=len(messages)),
+        keys=list(map(Message.key, messages)),
+        values=list(map(Message.value, messages)),
+        origin=lambda row: _taken(messages[row]),
+    )
+
+
+def _taken(message: Any) -> Taken:
+    return Taken(
+        partition=message.partition(),
+        offset=message.offset(),
+        timestamp_ms=message.timestamp()[1],
+        key=message.key(),
+        value=message.value(),
+        headers=message.headers() or (),
+    )
