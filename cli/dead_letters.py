@@ -25,7 +25,6 @@ Topic = Annotated[str | None, typer.Option(help="Only of this topic.")]
 Service = Annotated[str | None, typer.Option(help="Only parked by this service.")]
 Why = Annotated[Reason | None, typer.Option(help="Only parked for this reason.")]
 Since = Annotated[str | None, typer.Option(help="Only parked since: 2h (ago), or 2026-01-31T12:00Z.")]
-console = Console()
 
 
 @app.command("list")
@@ -50,8 +49,8 @@ def list_letters(
         size = str(len(letter.value or b""))
         error = Text(printable(letter.error), overflow="fold")
         table.add_row(*(Text(printable(cell)) for cell in (*cells, size)), error)
-    console.print(table)
-    console.print(f"{len(found)} of {count} records", highlight=False)
+    Console().print(table)
+    Console().print(f"{len(found)} of {count} records", highlight=False)
 
 
 def _newest(wanted: Wanted, limit: int) -> tuple[dict[str, Letter], dict[str, Mark], int]:
@@ -96,7 +95,7 @@ def show_letter(
     table = Table(box=None, show_header=False, pad_edge=False)
     for fact, value in facts.items():
         table.add_row(Text(printable(fact)), Text(printable(value), overflow="fold"))
-    console.print(table)
+    Console().print(table)
 
 
 def _find(name: str) -> tuple[Letter, Mark | None]:

@@ -18,7 +18,6 @@ from shared.errors import Refusal
 
 _ROOM_BYTES = 4096  # of a record, for the header that names its letter and the frame
 _NAMED = 20  # of each kind; the rest is counted
-console = Console()
 
 
 @dataclass(kw_only=True)
@@ -51,7 +50,7 @@ def redrive(wanted: Wanted, *, dry_run: bool, yes: bool, actor: str | None) -> N
     if not yes:
         typer.confirm(f"Redrive {len(survey.due)} records?", abort=True)
     done = _run(wanted, actor_name(actor))
-    console.print(f"{done} records redriven", highlight=False)
+    Console().print(f"{done} records redriven", highlight=False)
     if wanted.origins and done < len(wanted.origins):
         raise typer.Exit(1)
 
@@ -103,7 +102,7 @@ def _say(survey: Survey) -> None:
 
 
 def _print(words: str) -> None:
-    console.print(printable(words), markup=False, highlight=False, soft_wrap=True)
+    Console().print(printable(words), markup=False, highlight=False, soft_wrap=True)
 
 
 def _run(wanted: Wanted, actor: str) -> int:
@@ -113,7 +112,7 @@ def _run(wanted: Wanted, actor: str) -> int:
     try:
         redriver = Redriver(kafka_settings(), actor)
         due = look(wanted).due
-        with Progress(*columns, console=console) as progress:
+        with Progress(*columns, console=Console()) as progress:
             bar = progress.add_task("redrive", total=len(due))
             for batch in batches(_letters(due)):
                 redriver.redrive(batch)

@@ -23,7 +23,6 @@ from shared.reading import Message, Reader, prediction_of
 Json = dict[str, Any]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 app = typer.Typer(help="How versions came to serve or fell, and what they answered.", no_args_is_help=True)
-console = Console()
 _BATCH_RECORDS = 5000
 
 
@@ -44,7 +43,7 @@ def show(
     revision = declared["serving"]["rollout_revision"]
     _say(f"{model} at revision {revision}: champion {champion(live)}, challenger {challenger(live)}")
     for rollout in reversed(found):
-        console.print(_steps(rollout))
+        Console().print(_steps(rollout))
         for line in _end(rollout):
             _say(line)
 
@@ -104,7 +103,7 @@ def blast_radius(
         typer.echo(json.dumps(said, indent=2))
         return
     if parts:
-        console.print(_table(parts))
+        Console().print(_table(parts))
     for line in _sum(f"{model}:{version}", served, whole, withdrawn):
         _say(line)
 
@@ -179,4 +178,4 @@ def _sum(name: str, served: Served, whole: Part, withdrawn: Json | None) -> Iter
 
 
 def _say(words: str) -> None:
-    console.print(words, markup=False, highlight=False, soft_wrap=True)
+    Console().print(words, markup=False, highlight=False, soft_wrap=True)

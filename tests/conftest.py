@@ -7,6 +7,10 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import SecretStr
 
 from compose.embedded.stack import Stack
@@ -49,3 +53,15 @@ async def pool_for(database: PostgresSettings) -> AsyncIterator[PoolFor]:
             return pool
 
         yield open_fresh
+
+
+@pytest.fixture
+def spans() -> InMemorySpanExporter:
+    """The spans of this process; the provider is set once a process, so a new exporter joins it."""
+    exporter = InMemorySpanExporter()
+    if not isinstance(trace.get_tracer_provider(), TracerProvider):
+        trace.set_tracer_provider(TracerProvider())
+    provider = trace.get_tracer_provider()
+    assert isinstance(provider, TracerProvider)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return exporter

@@ -11,8 +11,6 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from compose.embedded.stack import Stack
@@ -238,11 +236,9 @@ async def test_an_unknown_major_ends_the_service_instead_of_being_parked(
     assert (VALIDATOR.name.encode(), str(sent.offset).encode()) not in origins
 
 
-async def test_a_trace_goes_on_through_the_outbox_to_the_next_service(kafka: KafkaSettings, pool_for: PoolFor) -> None:
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
+async def test_a_trace_goes_on_through_the_outbox_to_the_next_service(
+    kafka: KafkaSettings, pool_for: PoolFor, spans: InMemorySpanExporter
+) -> None:
     model = f"model-{uuid.uuid4().hex[:8]}"
     monitor, trainer = await pool_for("monitor", []), await pool_for("trainer", [])
     heard = asyncio.Event()
@@ -263,14 +259,14 @@ async def test_a_trace_goes_on_through_the_outbox_to_the_next_service(kafka: Kaf
         await asyncio.gather(publishing, return_exceptions=True)
         await producer.stop()
 
-    spans = {
+    of_trace = {
         span.context.span_id: span
-        for span in exporter.get_finished_spans()
+        for span in spans.get_finished_spans()
         if span.context.trace_id == root.get_span_context().trace_id
     }
-    names = [span.name for span in spans.values()]
+    names = [span.name for span in of_trace.values()]
     assert sorted(names) == ["decide", "process alert.resolved.v1", f"publish {MONITOR.name}"]
-    assert all(span.parent is None or span.parent.span_id in spans for span in spans.values())
+    assert all(span.parent is None or span.parent.span_id in of_trace for span in of_trace.values())
 
 
 async def test_an_event_that_is_not_the_services_to_say_is_refused(pool_for: PoolFor) -> None:

@@ -13,9 +13,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from schemas.envelope import Envelope
@@ -42,18 +39,6 @@ CAUSE = Envelope(
 @pytest.fixture
 async def pool(pool_for: PoolFor) -> asyncpg.Pool:
     return await pool_for("jobs_test", [jobs.MIGRATIONS])
-
-
-@pytest.fixture
-def spans() -> InMemorySpanExporter:
-    """The spans of this process; the provider is set once a process, so a new exporter joins it."""
-    exporter = InMemorySpanExporter()
-    if not isinstance(trace.get_tracer_provider(), TracerProvider):
-        trace.set_tracer_provider(TracerProvider())
-    provider = trace.get_tracer_provider()
-    assert isinstance(provider, TracerProvider)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    return exporter
 
 
 async def ask(pool: asyncpg.Pool, mark: Path, behave: str, **request: Any) -> str:

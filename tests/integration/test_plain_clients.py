@@ -72,7 +72,7 @@ def reading(servers: str, topic: str) -> Iterator[Any]:
         bootstrap_servers=servers,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
-        consumer_timeout_ms=20_000,
+        consumer_timeout_ms=60_000,
     )
     try:
         yield consumer
