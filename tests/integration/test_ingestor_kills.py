@@ -56,6 +56,36 @@ async def test_rows_are_the_accepted_records_though_ingestors_are_killed_or_froz
     _check_announcements(spec, ends)
 
 
+async def test_rows_are_the_accepted_records_while_two_and_three_ingestors_come_and_go(
+    stack: Stack, tmp_path: Path
+) -> None:
+    spec = await parts.apply(parts.stream_spec(partitions=6))
+    rng = random.Random(20131231)
+
+    with ExitStack() as stop, _feeding(spec) as sent:
+        lives = [_Life(stop, tmp_path) for _ in range(2)]
+        for fate in (None, "told to stop", "killed", None, None, "killed", "told to stop"):
+            _until_next_version(spec, 2)
+            if fate is None:
+                lives.append(_Life(stop, tmp_path))  # a rebalance takes partitions away from those that write
+            else:
+                gone = lives.pop(rng.randrange(len(lives)))
+                gone.signal(signal.SIGKILL if fate == "killed" else signal.SIGTERM)
+            lives[0].wait(rng.uniform(1, 3))
+        lives.append(_Life(stop, tmp_path))
+        _until_next_version(spec, 2)
+        sent.stop()
+        ends = parts.ends(f"data.{spec.stream}", spec.partitions)
+        parts.until(lambda: parts.holds("data", spec.stream, ends), seconds=120)
+        good = len(sent.values) - len(_bad(sent.values))
+        parts.until(lambda: _said_rows(f"data/{spec.stream}") == good or None, seconds=60)
+        assert all(life.alive() for life in lives)
+
+    _check_rows(spec, sent.values)
+    _check_letters(spec, sent.values)
+    _check_announcements(spec, ends)
+
+
 class _Feed(threading.Thread):
     """Writes records at a steady pace until it is stopped; each 400th breaks the contract. `values` are by id."""
 
@@ -104,13 +134,16 @@ class _Life:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
 
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)  # to a process that is gone: nothing
 
 
-def _until_next_version(spec: StreamSpec) -> None:
+def _until_next_version(spec: StreamSpec, versions: int = 1) -> None:
     before = _version(spec)
-    parts.until(lambda: _version(spec) > before)
+    parts.until(lambda: _version(spec) >= before + versions)
 
 
 def _bad(sent: dict[str, bytes]) -> set[str]:
