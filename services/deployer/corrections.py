@@ -3,6 +3,9 @@
 Corrections, the offset that they were read up to and the number written so far commit in one transaction, under an id
 of the withdrawal's own: a process that is killed goes on where it stood, and one that was frozen is fenced. It begins
 when no partition is served by the version any more, so what is read up to then is all there will be.
+
+With `guarantee: at_least_once` an answer that was given twice is withdrawn twice, and one that a scorer given up for
+dead delivers later still is not withdrawn.
 """
 
 import asyncio
