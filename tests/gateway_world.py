@@ -58,6 +58,14 @@ class Gateway:
     def infer(self, path: str, body: dict[str, Any], **headers: str) -> httpx.Response:
         return httpx.post(f"{self.url}/v2/models/{path}/infer", json=body, headers=GRANTED | headers, timeout=60)
 
+    def described(self) -> dict[str, Any]:
+        """Its OpenAPI document."""
+        document: dict[str, Any] = httpx.get(f"{self.url}/openapi.json", headers=GRANTED).json()
+        return document
+
+    def metrics(self) -> str:
+        return httpx.get(f"{self.url}/metrics").text
+
     def log(self) -> str:
         return self._log.read_text()
 

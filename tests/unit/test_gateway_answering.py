@@ -59,6 +59,7 @@ def test_a_model_that_nobody_serves_is_told_from_one_that_is_not_there(
 ) -> None:
     with pytest.raises(kind, match=said):
         answering().metadata(model)
+    assert not answering().is_ready()
 
 
 def test_nothing_is_known_before_all_is_heard() -> None:

@@ -1,6 +1,8 @@
 """Who may ask the gateway, and how it refuses, before any client of a broker is open."""
 
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -8,17 +10,23 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import SecretStr
 
+from services.deployer.gateway.answering import Answering
 from services.deployer.gateway.api import OPEN, api
+from services.deployer.serving import Known
 from services.deployer.settings import GatewaySettings
 from shared.access import check_routes, roles_of
 from shared.health import Health, add_health
-from tests.gateway_world import GRANTED, TOKEN
+from tests.gateway_world import GRANTED, TOKEN, asking
 
 HEALTH = Health()
 
 
 def made() -> FastAPI:
-    return add_health(api(GatewaySettings(caller_token=SecretStr(TOKEN)), HEALTH), HEALTH)
+    """A gateway that has not heard of anything yet."""
+    view: Any = SimpleNamespace(complete=False, known=Known())
+    exchange: Any = None
+    settings = GatewaySettings(caller_token=SecretStr(TOKEN))
+    return add_health(api(settings, HEALTH, Answering(view, exchange)), HEALTH)
 
 
 def routes() -> list[tuple[str, str]]:
@@ -54,7 +62,7 @@ def test_every_route_is_open_by_name_or_needs_a_caller() -> None:
 
 async def test_a_gateway_that_is_starting_lives_and_says_so(client: httpx.AsyncClient) -> None:
     live, ready = await client.get("/v2/health/live"), await client.get("/v2/health/ready")
-    asked = await client.post("/v2/models/m/infer", headers=GRANTED, json={})
+    asked = await client.post("/v2/models/m/infer", headers=GRANTED, json=asking())
 
     assert (live.status_code, live.json()) == (200, {"live": True, "ready": False})
     assert (ready.status_code, ready.json()) == (503, {"live": True, "ready": False})

@@ -48,6 +48,10 @@ class Answering:
     def knows(self, model: str) -> bool:
         return model in self._view.known.models
 
+    def is_ready(self) -> bool:
+        """Whether every version that serves is loaded."""
+        return self._view.complete and not self._view.known.awaited
+
     def serving(self, model: str) -> Serving:
         """Who serves a model now.
 
@@ -91,7 +95,7 @@ class Answering:
         check_outputs(names_of(candidate, published=True), asked.request.outputs)
         spec = self._spec(serving)
         events = _events(asked, asked.request.parameters, spec)
-        self._check_answerable(serving, events, self._decoded(spec, events))
+        _check_answerable(serving, spec, events, self._decoded(spec, events))
         predictions = await self._exchange.ask(spec.stream, model, events)
         rows = rows_of_predictions(predictions)
         return write(_response(model, rows), tensors_of(rows, candidate, published=True), asked.request)
@@ -125,18 +129,6 @@ class Answering:
             raise Invalid("; ".join(f"row {each.position}: {each.error}" for each in batch.refused[:_TOLD]))
         return batch
 
-    def _check_answerable(self, serving: Serving, events: Sequence[Event], batch: Batch) -> None:
-        """Refuse rows for which no prediction would be written: nobody would ever answer them."""
-        changed = serving.changed
-        canary = [
-            serving.challenger is not None and is_canary(each.entity, changed.salt, changed.share) for each in events
-        ]
-        spec = self._spec(serving)
-        for version, chosen in ((serving.champion, False), (serving.challenger, True)):
-            rows = [row for row, is_chosen in enumerate(canary) if is_chosen == chosen]
-            if version is not None and rows:
-                _check_finite(_answers(version, spec, batch), rows)
-
 
 def _events(asked: Asked, parameters: Parameters, spec: StreamSpec) -> list[Event]:
     rows = rows_of(asked, spec)
@@ -147,6 +139,16 @@ def _answers(version: Version, spec: StreamSpec, batch: Batch) -> Answers:
     candidate = version.release.candidate
     scores = version.model.score(Projection(candidate.signature, spec)(batch.matrix))
     return answers_of(version.release.version, candidate.spec, candidate.signature.classes, scores)
+
+
+def _check_answerable(serving: Serving, spec: StreamSpec, events: Sequence[Event], batch: Batch) -> None:
+    """Refuse rows for which no prediction would be written: nobody would ever answer them."""
+    share, salt = serving.changed.share if serving.challenger else 0.0, serving.changed.salt
+    canary = [is_canary(event.entity, salt, share) for event in events]
+    for version, is_challenger in ((serving.champion, False), (serving.challenger, True)):
+        rows = [row for row, chosen in enumerate(canary) if chosen == is_challenger]
+        if version is not None and rows:
+            _check_finite(_answers(version, spec, batch), rows)
 
 
 def _check_finite(answers: Answers, rows: Sequence[int]) -> None:

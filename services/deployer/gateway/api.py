@@ -12,8 +12,8 @@ from opentelemetry.trace import SpanKind
 from services.deployer.gateway import metrics, protocol
 from services.deployer.gateway.answering import Answering, Reply
 from services.deployer.gateway.description import INFERENCE, METADATA, PROBE, READY, SERVER, described
-from services.deployer.gateway.errors import TooLarge, Unanswered, Unavailable, Unsupported
-from services.deployer.gateway.problems import add_errors, refusal, unanswered
+from services.deployer.gateway.errors import TooLarge, Unanswered, Unsupported
+from services.deployer.gateway.problems import add_errors, refuse, unanswered
 from services.deployer.gateway.protocol import HEADER_LENGTH, Asked, ModelReady, ServerMetadata, ServerReady
 from services.deployer.settings import GatewaySettings
 from shared import telemetry
@@ -27,20 +27,17 @@ Caller = Annotated[Actor, Depends(Needs("caller"))]
 routes = APIRouter(default_response_class=Response)
 
 
-def api(settings: GatewaySettings, health: Health) -> FastAPI:
-    """The app; `app.state.answering` is set when the clients are open."""
+def api(settings: GatewaySettings, health: Health, answering: Answering) -> FastAPI:
+    """The app, without the open routes of every process."""
     app = bare_app("modelbus gateway", routes.routes)
-    app.state.health = health
-    app.add_middleware(Doorkeeper, tokens={"caller": settings.caller_token}, refuse=refusal, open_routes=OPEN)
+    app.state.health, app.state.answering = health, answering
+    app.add_middleware(Doorkeeper, tokens={"caller": settings.caller_token}, refuse=refuse, open_routes=OPEN)
     add_errors(app)
     return app
 
 
 def _answering(request: Request) -> Answering:
-    answering = getattr(request.app.state, "answering", None)
-    if answering is None:
-        raise Unavailable("the gateway is starting")
-    return cast(Answering, answering)
+    return cast(Answering, request.app.state.answering)
 
 
 Answers = Annotated[Answering, Depends(_answering)]
@@ -53,18 +50,21 @@ def _json(message: msgspec.Struct, status: int = 200) -> Response:
 @routes.get("/v2/health/live", **PROBE)
 async def live(request: Request) -> Response:
     """Whether requests are received."""
-    health: Health = request.app.state.health
-    alive = all(health.alive().values())
-    return _json(ServerReady(live=alive, ready=alive and health.ready), 200 if alive else 503)
+    probed = _probed(request)
+    return _json(probed, 200 if probed.live else 503)
 
 
 @routes.get("/v2/health/ready", **PROBE)
 async def ready(request: Request) -> Response:
-    """Whether requests may be sent: every version that serves is loaded."""
+    """Whether every model that is served can be asked; /readyz tells of the process alone."""
+    probed = _probed(request)
+    return _json(probed, 200 if probed.ready else 503)
+
+
+def _probed(request: Request) -> ServerReady:
     health: Health = request.app.state.health
     alive = all(health.alive().values())
-    is_ready = alive and health.ready
-    return _json(ServerReady(live=alive, ready=is_ready), 200 if is_ready else 503)
+    return ServerReady(live=alive, ready=alive and health.ready and _answering(request).is_ready())
 
 
 @routes.get("/v2/", include_in_schema=False)

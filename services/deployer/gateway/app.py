@@ -32,9 +32,8 @@ async def opened(settings: GatewaySettings) -> AsyncIterator[list[asyncio.Task[N
     view, exchange = View(kafka=kafka, objects=Objects(S3Settings()), slot=_SLOT), Exchange(kafka, settings)
     health.checks["exchange"] = lambda: time.monotonic() - exchange.beat < _STALLED_SECONDS
     metrics.IN_FLIGHT.set_function(lambda: exchange.in_flight)
-    app = api(settings, health)
-    check_routes(add_health(app, health), OPEN)
-    app.state.answering = Answering(view, exchange)
+    app = add_health(api(settings, health, Answering(view, exchange)), health)
+    check_routes(app, OPEN)
     stopped = threading.Event()
     loops = [_thread(view.run, stopped), _thread(exchange.run, stopped)]
     try:
@@ -51,14 +50,13 @@ def _thread(run: Callable[[Callable[[], bool]], None], stopped: threading.Event)
 
 
 async def _watch(health: Health, view: View) -> None:
-    """Readiness as long as all is heard and nothing waits to be loaded; what the view could not load is the scorers' to
-    say.
+    """Readiness once all is heard; that a version does not load is the scorers' to say.
 
     Raises:
         Fatal: no progress.
     """
     while all(health.alive().values()):
-        health.ready = view.complete and not view.known.awaited
+        health.ready = view.complete
         while not view.failures.empty():
             view.failures.get()
         await asyncio.sleep(_CHECK_SECONDS)

@@ -29,7 +29,7 @@ from shared.settings import KafkaSettings
 
 _POLL_SECONDS = 0.05
 _REQUEST_SECONDS = 10.0
-_IDLE_SECONDS = 60.0  # a model that nobody asks any more is not listened to
+_IDLE_SECONDS = 60.0
 _CLOSING_SECONDS = 5.0
 log = logging.getLogger(__name__)
 Key = tuple[str, bytes]  # predictions topic, entity
@@ -62,6 +62,7 @@ class Exchange:
         self._consumer = _consumer(kafka)
         self._broken: KafkaError | None = None
         self._orders: SimpleQueue[tuple[str, asyncio.Future[None] | None]] = SimpleQueue()
+        self._idle_seconds = settings.deadline_seconds + _IDLE_SECONDS
         self._followed: dict[str, asyncio.Future[None]] = {}
         self._asked_at: dict[str, float] = {}
         self._keys: Counter[Key] = Counter()  # the thread looks whether a key is in it, and no more
@@ -104,24 +105,25 @@ class Exchange:
     def _expecting(self, topic: str, events: Sequence[Event]) -> Iterator[list[Waiting]]:
         """Listen for these events while the block runs."""
         waiting = [Waiting(event=event, answer=self._loop.create_future()) for event in events]
-        keys = Counter((topic, each.event.entity.encode()) for each in waiting)
         self.in_flight += len(waiting)
-        self._keys += keys
         for each in waiting:
+            self._keys[topic, each.event.entity.encode()] += 1
             self._waiting[topic, each.event.id].append(each)
         try:
             yield waiting
         finally:
             self.in_flight -= len(waiting)
-            self._keys -= keys
             for each in waiting:
                 self._forget(topic, each)
 
     def _forget(self, topic: str, waiting: Waiting) -> None:
-        named = self._waiting[topic, waiting.event.id]
-        named.remove(waiting)
-        if not named:
-            del self._waiting[topic, waiting.event.id]
+        key, named = (topic, waiting.event.entity.encode()), (topic, waiting.event.id)
+        self._keys[key] -= 1
+        if not self._keys[key]:
+            del self._keys[key]
+        self._waiting[named].remove(waiting)
+        if not self._waiting[named]:
+            del self._waiting[named]
         waiting.answer.cancel()
 
     async def _follow(self, topic: str) -> None:
@@ -129,13 +131,16 @@ class Exchange:
         if topic not in self._followed:
             self._followed[topic] = self._loop.create_future()
             self._orders.put((topic, self._followed[topic]))
+            self._loop.call_later(self._idle_seconds, self._let_go, topic)
         self._asked_at[topic] = self._loop.time()
-        self._loop.call_later(_IDLE_SECONDS + 1, self._let_go, topic)
         await asyncio.shield(self._followed[topic])
 
     def _let_go(self, topic: str) -> None:
-        if topic in self._followed and self._loop.time() - self._asked_at[topic] > _IDLE_SECONDS:
-            del self._followed[topic]
+        """Stop listening to a model that nobody asks any more, or look again later."""
+        remaining = self._asked_at[topic] + self._idle_seconds - self._loop.time()
+        if remaining > 0:
+            self._loop.call_later(remaining, self._let_go, topic)
+        elif self._followed.pop(topic, None):
             self._orders.put((topic, None))
 
     def _publish(self, topic: str, waiting: Waiting) -> None:

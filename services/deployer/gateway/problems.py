@@ -13,14 +13,19 @@ from shared.errors import Forbidden
 log = logging.getLogger(__name__)
 
 
-def refusal(status: int, _: str, detail: str) -> Response:
+def problem(status: int, detail: str) -> Response:
     """`{"error": …}`."""
     return Response(msgspec.json.encode(Error(error=detail)), status, media_type="application/json")
 
 
+def refuse(status: int, _: str, detail: str) -> Response:
+    """What the doorkeeper says; the protocol knows no kinds of errors."""
+    return problem(status, detail)
+
+
 def unanswered(error: Unanswered) -> Response:
     """What keeps a request from being answered."""
-    response = refusal(error.status, "", str(error))
+    response = problem(error.status, str(error))
     if error.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(error.retry_after_seconds)
     return response
@@ -35,15 +40,15 @@ def add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> Response:
-        response = refusal(error.status_code, "", f"{request.method} {request.url.path}: {error.detail}")
+        response = problem(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
         response.headers.update(error.headers or {})
         return response
 
     @app.exception_handler(Forbidden)
     def forbidden(_: Request, error: Forbidden) -> Response:
-        return refusal(403, "", str(error))
+        return problem(403, str(error))
 
     @app.exception_handler(Exception)
     def unforeseen(_: Request, error: Exception) -> Response:
         log.error("unforeseen", exc_info=error)
-        return refusal(500, "", "something broke inside; the gateway's log says what")
+        return problem(500, "something broke inside; the gateway's log says what")
