@@ -1,4 +1,4 @@
-# Everything starts here: `make demo`, `make up`, `make test`, `make check`, `make bench`.
+# Everything starts here: `make demo`, `make up`, `make test`, `make check`, `make chaos`, `make bench`.
 # A fresh machine needs Python >= 3.11 and make; uv is brought along when it is missing.
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench clean lock
+.PHONY: help demo up test check chaos bench clean lock
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ check: $(VENV)/.installed ## formatting, lint, types, import contracts, the lock
 	$(RUN)/lint-imports
 	$(UV) pip compile -q pyproject.toml --group dev $(LOCK_FLAGS) -o requirements.lock
 	git diff --exit-code --stat requirements.lock
+
+chaos: $(VENV)/.installed ## 50 faults over 500,000 events, then the laws; ARGS="--seed 7" repeats a run
+	$(RUN)/python -m tests.chaos $(ARGS)
 
 bench: $(VENV)/.installed ## ratios against a ceiling measured in the same run
 	$(RUN)/python -m tests.bench $(ARGS)

@@ -2,6 +2,7 @@
 
 import base64
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 from compose.embedded import jars
@@ -57,12 +58,15 @@ SETTINGS = {
 }
 
 
-def kafka(folder: Path, port: int, controller_port: int, cluster: str) -> Process:
-    """The broker on `port`, its data below `folder`."""
+def kafka(folder: Path, port: int, controller_port: int, *, cluster: str, proxied: Mapping[int, int]) -> Process:
+    """The broker on `port`, its data below `folder`.
+
+    `proxied` are further ports to listen on, each with the port of the proxy before it, where clients are sent.
+    """
     folder.mkdir(mode=0o700, exist_ok=True)
     path = path_of(jars.class_path(jars.KAFKA))
     properties = folder / "server.properties"
-    properties.write_text(_properties(folder / "data", port, controller_port))
+    properties.write_text(_properties(folder / "data", port, controller_port, proxied))
 
     async def format_once() -> None:
         if not (folder / "data" / "meta.properties").exists():
@@ -91,14 +95,23 @@ def kafka(folder: Path, port: int, controller_port: int, cluster: str) -> Proces
     )
 
 
-def _properties(data: Path, port: int, controller_port: int) -> str:
+def _properties(data: Path, port: int, controller_port: int, proxied: Mapping[int, int]) -> str:
+    names = {own: f"PROXIED_{own}" for own in proxied}
+    ways = {"PLAINTEXT": port} | {name: own for own, name in names.items()}
+    told = {"PLAINTEXT": port} | {name: proxied[own] for own, name in names.items()}
+    protocols = [SETTINGS["listener.security.protocol.map"], *(f"{name}:PLAINTEXT" for name in names.values())]
     settings = SETTINGS | {
         "log.dirs": data,
-        "listeners": f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
+        "listeners": _listeners(ways | {"CONTROLLER": controller_port}),
+        "advertised.listeners": _listeners(told),
+        "listener.security.protocol.map": ",".join(map(str, protocols)),
         "controller.quorum.voters": f"1@{LOOPBACK}:{controller_port}",
     }
     return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def _listeners(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://{LOOPBACK}:{port}" for name, port in ports.items())
 
 
 def _cluster_id(secret: str) -> str:

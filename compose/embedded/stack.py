@@ -1,7 +1,7 @@
 """The embedded stack of one folder: Kafka, PostgreSQL, S3 and Zipkin, and the settings by which others reach them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,23 +16,27 @@ from compose.embedded.zipkin import zipkin
 PARTS = frozenset({"kafka", "postgres", "s3", "zipkin"})
 SERVICES = ("ingestor", "trainer", "validator", "registry", "deployer", "monitor")
 ROLES = ("viewer", "operator", "approver")
+_NONE: Mapping[int, int] = {}
 
 
 class Stack:
     """Real parts on the loopback; ports and secrets stay the same from run to run while the ports are free.
 
     While it runs, `environment` is also in <folder>/stack.env. start() raises StackInUse when another process runs
-    this folder's stack, StartFailed when a part does not become ready.
+    this folder's stack, StartFailed when a part does not become ready. `kafka_proxies` are ports of proxies; whoever
+    comes to the broker through one is kept on it, and `behind_proxies` says which port each has to lead to.
     """
 
-    def __init__(self, folder: Path, parts: frozenset[str] = PARTS) -> None:
+    def __init__(self, folder: Path, parts: frozenset[str] = PARTS, *, kafka_proxies: Sequence[int] = ()) -> None:
         if unknown := parts - PARTS:
             raise ValueError(f"unknown parts {sorted(unknown)}; there are {sorted(PARTS)}")
         self.folder = folder.resolve()
         self.parts = parts
         self.environment: dict[str, str] = {}
+        self.behind_proxies: dict[int, int] = {}
         self.supervisor = Supervisor(self.folder)
         self._claim: StackFolder | None = None
+        self._kafka_proxies = kafka_proxies
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -49,7 +53,8 @@ class Stack:
         try:
             await self._fetch_jars()
             self.environment = _environment(claim)
-            await self.supervisor.start(*(BUILD[part](claim) for part in sorted(self.parts)))
+            self.behind_proxies = {port: claim.port(f"kafka.behind.{port}") for port in self._kafka_proxies}
+            await self.supervisor.start(*(self._process(part, claim) for part in sorted(self.parts)))
             write_private(self.folder / "stack.env", _dotenv(self.environment))
         except BaseException:
             await self.stop()
@@ -65,14 +70,19 @@ class Stack:
         self._claim.release()
         self._claim = None
 
+    def _process(self, part: str, claim: StackFolder) -> Process:
+        if part == "kafka":
+            return _kafka(claim, {own: proxy for proxy, own in self.behind_proxies.items()})
+        return BUILD[part](claim)
+
     async def _fetch_jars(self) -> None:
         if java := self.parts & {jars.KAFKA, jars.ZIPKIN}:
             await asyncio.to_thread(jars.class_path, *java)
 
 
-def _kafka(claim: StackFolder) -> Process:
+def _kafka(claim: StackFolder, proxied: Mapping[int, int] = _NONE) -> Process:
     ports = claim.port("kafka"), claim.port("kafka.controller")
-    return kafka(claim.path / "kafka", *ports, cluster=claim.secret("kafka.cluster"))
+    return kafka(claim.path / "kafka", *ports, cluster=claim.secret("kafka.cluster"), proxied=proxied)
 
 
 def _postgres(claim: StackFolder) -> Process:
