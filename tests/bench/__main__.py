@@ -1,32 +1,37 @@
-"""`make bench`: every figure beside a ceiling measured in the same run; a table, and JSON with `--json FILE`."""
+"""`make bench ARGS="throughput latency …"`: figures beside ceilings measured in the same run; a table, and JSON."""
 
 import argparse
+import asyncio
 import json
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from tests.bench import scorer
+from tests.bench.figures import Figure, table_of
+
+NAMES = ("throughput", "latency", "models", "shapes", "poison")
 
 
 def main() -> None:
+    """Everything, or what is named; each is a module with `measure(arguments, say)`."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--events", type=int, default=300_000, help="how many events to score")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(NAMES)}; all when none is named")
+    parser.add_argument("--events", type=int, default=1_000_000, help="how many events a benchmark of rates scores")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
-    found = {"scorer": scorer.measure(arguments.events)}
-    table = Table("benchmark", "ours / s", "ceiling / s", "ratio")
-    figures = found["scorer"]
-    table.add_row(
-        f"one scorer, exactly once, {figures['events']:,} events",
-        f"{figures['scorer_per_second']:,.0f}",
-        f"{figures['bare_loop_per_second']:,.0f}",
-        f"{figures['ratio']:.2f}",
-    )
-    Console().print(table)
+    if unknown := set(arguments.names) - set(NAMES):
+        parser.error(f"expected some of {', '.join(NAMES)}, got {', '.join(sorted(unknown))}")
+    console, found = Console(), dict[str, list[Figure]]()
+    for name in arguments.names or NAMES:
+        say = partial(console.print, f"  {name}:", highlight=False)
+        say("starts")
+        found[name] = asyncio.run(import_module(f"tests.bench.{name}").measure(arguments, say))
+        console.print(table_of(found[name]))
     if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+        said = {name: [figure.as_json() for figure in figures] for name, figures in found.items()}
+        arguments.json.write_text(json.dumps(said, indent=1) + "\n")
 
 
 if __name__ == "__main__":

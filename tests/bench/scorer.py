@@ -1,154 +1,187 @@
-"""One scorer process against a bare exactly-once loop that writes constant records of the same size, in one run.
+"""What the scorer's benchmarks share: a stack, streams and models on it, and what is read off from outside.
 
-The workload: HistGradientBoosting of 100 iterations on 12 floats, JSON events, 4 partitions, full prediction records.
+The usual workload: HistGradientBoosting of 100 iterations on 12 floats, JSON events, 4 partitions, full records.
 """
 
 import asyncio
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
 
 from compose.embedded.stack import Stack
 from schemas.specs import FloatFeature, Label, ModelSpec, StreamSpec, Training
-from schemas.topics import DATA, PREDICTIONS
+from schemas.topics import DATA
+from services.deployer.consuming import GROUP
 from services.trainer.domain.graphs import graph_of
 from shared.kafka import control_topics, ensure_topics, model_topics, stream_topics
 from shared.matrix import signature_of
 from shared.objects import Objects
 from shared.settings import KafkaSettings, S3Settings
-from tests.scoring_world import World, changed, free_port, release_of, scorers
+from tests.bench.figures import Say
+from tests.scoring_world import World, changed, release_of, scorers
+
+LIMIT_SECONDS = 600
+_SAMPLE_SECONDS = 0.02
+Event = tuple[str, bytes]  # key, value
+
+
+def stream_of(name: str, features: Sequence[str], **fields: Any) -> StreamSpec:
+    """A stream of floats."""
+    return StreamSpec(
+        stream=name,
+        entity="machine",
+        partitions=4,
+        features={feature: FloatFeature(type="float") for feature in features},
+        label=Label(type="bool", delay=timedelta(hours=1)),
+        **fields,
+    )
+
+
+def model_of(name: str, stream: StreamSpec) -> ModelSpec:
+    """A model on all of a stream's features."""
+    return ModelSpec(
+        model=name,
+        stream=stream.stream,
+        owner="bench",
+        task="multiclass" if stream.label.values else "binary",
+        features=tuple(stream.features),
+        training=Training(window=timedelta(days=1), min_rows=100, estimators=("hist_gradient_boosting",)),
+    )
+
 
 FEATURES = tuple(f"x{number}" for number in range(12))
-BATCH = 5000
-_LIMIT_SECONDS = 600
-STREAM = StreamSpec(
-    stream="bench",
-    entity="machine",
-    partitions=4,
-    features={name: FloatFeature(type="float") for name in FEATURES},
-    label=Label(type="bool", delay=timedelta(hours=1)),
-)
-MODEL = ModelSpec(
-    model="bench",
-    stream="bench",
-    owner="bench",
-    task="binary",
-    features=FEATURES,
-    training=Training(window=timedelta(days=1), min_rows=100, estimators=("hist_gradient_boosting",)),
-)
+STREAM = stream_of("bench", FEATURES)
 
 
-def measure(events: int) -> dict[str, float]:
-    """Events a second of both, and the ratio."""
-    return asyncio.run(_measure(events))
-
-
-async def _measure(events: int) -> dict[str, float]:
-    with TemporaryDirectory(prefix="modelbus-bench-") as folder:
-        async with Stack(Path(folder), parts=frozenset({"kafka", "s3"})) as stack:
-            os.environ.update(stack.environment)
-            world = await _world()
-            await asyncio.to_thread(_feed, world.kafka, events)
-            bare = await asyncio.to_thread(_bare_loop, world.kafka, events)
-            ours = await asyncio.to_thread(_scorer, Path(folder), events)
-    return {"events": events, "bare_loop_per_second": bare, "scorer_per_second": ours, "ratio": ours / bare}
-
-
-async def _world() -> World:
-    kafka, objects = KafkaSettings(), Objects(S3Settings())  # type: ignore[call-arg]  # from the environment
-    await objects.ensure_bucket()
-    topics = [*control_topics(kafka), *stream_topics(kafka, "bench", 4), *model_topics(kafka, "bench", 4)]
-    await ensure_topics(kafka, [*topics, *model_topics(kafka, "bare", 4)])
-    world = World(stream=STREAM, models=[MODEL], kafka=kafka, objects=objects)
-    graph = graph_of(_fitted(), signature_of(STREAM, FEATURES, ("false", "true")))
-    world.say(changed(1, release_of(1, MODEL, STREAM, objects.put_now(graph))))
-    return world
-
-
-def _fitted() -> Any:
-    rng = np.random.default_rng(0)
-    inputs = rng.normal(size=(20_000, len(FEATURES))).astype(np.float32)
+def boosted(stream: StreamSpec, seed: int = 0) -> bytes:
+    """HistGradientBoosting of 100 iterations on all features of a stream, as ONNX."""
+    rng = np.random.default_rng(seed)
+    inputs = rng.normal(size=(20_000, len(stream.features))).astype(np.float32)
     labels = inputs[:, 0] + inputs[:, 1] * inputs[:, 2] + rng.normal(size=len(inputs)) > 0
-    return make_pipeline(HistGradientBoostingClassifier(max_iter=100, random_state=0)).fit(inputs, labels)
+    fitted = make_pipeline(HistGradientBoostingClassifier(max_iter=100, random_state=seed)).fit(inputs, labels)
+    return graph_of(fitted, signature_of(stream, tuple(stream.features), ("false", "true")))
 
 
-def _feed(kafka: KafkaSettings, events: int) -> None:
+@dataclass(kw_only=True)
+class Bench:
+    """A running stack, and how far its streams are fed."""
+
+    folder: Path
+    kafka: KafkaSettings
+    objects: Objects
+    fed: dict[str, int] = field(default_factory=dict)  # stream → events
+    say: Say
+
+    async def serve(self, stream: StreamSpec, graphs: dict[str, bytes]) -> None:
+        """Topics of a stream and its models, each served by its graph from the first event on."""
+        topics = stream_topics(self.kafka, stream.stream, stream.partitions)
+        for model in (*graphs, f"bare-{stream.stream}"):
+            topics += model_topics(self.kafka, model, stream.partitions)
+        await ensure_topics(self.kafka, topics)
+        models = [model_of(name, stream) for name in graphs]
+        world = World(stream=stream, models=models, kafka=self.kafka, objects=self.objects)
+        for model in models:
+            artifact = self.objects.put_now(graphs[model.model])
+            world.say(changed(1, release_of(1, model, stream, artifact)))
+
+    async def scored(self, *streams: StreamSpec, processes: int = 1) -> float:
+        """Events a second that scorers commit of what is fed."""
+        with scorers(self.folder, processes) as running:
+            rate = await asyncio.to_thread(self.rate, GROUP, *streams)
+            for scorer in running:
+                scorer.stop()
+        return rate
+
+    async def feed(self, stream: StreamSpec, events: Iterable[Event]) -> None:
+        """Publish, as any producer would."""
+        await asyncio.to_thread(self._feed, stream, events)
+
+    def _feed(self, stream: StreamSpec, events: Iterable[Event]) -> None:
+        producer = Producer(self.kafka.librdkafka() | {"linger.ms": 20, "partitioner": "murmur2_random"})
+        for key, value in events:
+            put(producer, DATA.of(stream.stream), value, key)
+            self.fed[stream.stream] = self.fed.get(stream.stream, 0) + 1
+        assert producer.flush(60) == 0
+
+    def rate(self, group: str, *streams: StreamSpec) -> float:
+        """Events a second that a group commits, from the first it does to the last that is fed."""
+        offsets = Offsets(self.kafka, group, streams)
+        start, end = offsets.total(), sum(self.fed[stream.stream] for stream in streams)
+        seen: list[tuple[float, int]] = []
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while not seen or seen[-1][1] < end:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{group}: {seen[-1:]} of {end}")
+            if (total := offsets.total()) > (seen[-1][1] if seen else start):
+                seen.append((time.perf_counter(), total))
+            time.sleep(_SAMPLE_SECONDS)
+        if len(seen) < 3:
+            raise ValueError(f"{end - start} events are too few to time: they were committed in {len(seen)} steps")
+        (began, first), (ended, last) = seen[0], seen[-1]
+        return (last - first) / (ended - began)
+
+
+class Offsets:
+    """What a group has committed of some streams."""
+
+    def __init__(self, kafka: KafkaSettings, group: str, streams: Sequence[StreamSpec]) -> None:
+        settings = {"group.id": group, "enable.auto.commit": False, "isolation.level": "read_uncommitted"}
+        self._consumer = Consumer(kafka.librdkafka() | settings)
+        self._asked = [(DATA.of(each.stream), partition) for each in streams for partition in range(each.partitions)]
+
+    def total(self) -> int:
+        """Records, over all partitions; 0 while the group has no coordinator."""
+        try:
+            found = self._consumer.committed([TopicPartition(*each) for each in self._asked], timeout=20)
+        except KafkaException:
+            return 0
+        return sum(max(0, each.offset) for each in found)
+
+
+@asynccontextmanager
+async def running_bench(say: Say) -> AsyncIterator[Bench]:
+    """Kafka, S3 and Zipkin with nothing on them; their settings in the environment of this process."""
+    before = dict(os.environ)
+    with TemporaryDirectory(prefix="modelbus-bench-") as folder:
+        async with Stack(Path(folder), parts=frozenset({"kafka", "s3", "zipkin"})) as stack:
+            os.environ.update(stack.environment)
+            kafka, objects = KafkaSettings(), Objects(S3Settings())  # type: ignore[call-arg]  # from the environment
+            await objects.ensure_bucket()
+            await ensure_topics(kafka, control_topics(kafka))
+            yield Bench(folder=Path(folder), kafka=kafka, objects=objects, say=say)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def events_of(stream: StreamSpec, first: int, count: int) -> Iterator[Event]:
+    """Events of a stream of floats: 4000 entities, 1000 rows of numbers that come again."""
     rng = np.random.default_rng(1)
-    said = [json.dumps(dict(zip(FEATURES, row, strict=True))) for row in rng.normal(size=(1000, 12)).round(4).tolist()]
-    producer = Producer(kafka.librdkafka() | {"linger.ms": 20, "partitioner": "murmur2_random"})
-    for number in range(events):
+    names = list(stream.features)
+    rows = rng.normal(size=(1000, len(names))).round(4).tolist()
+    said = [json.dumps(dict(zip(names, row, strict=True))) for row in rows]
+    for number in range(first, first + count):
         entity = f"machine-{number % 4000}"
-        value = (
-            f'{{"id":"e{number}","entity":"{entity}","time":"2013-01-01T00:00:00Z","features":{said[number % 1000]}}}'
-        )
-        _put(producer, DATA.of("bench"), value, entity)
-    assert producer.flush(60) == 0
+        head = f'{{"id":"e{number}","entity":"{entity}","time":"2013-01-01T00:00:00Z","features":'
+        yield entity, f"{head}{said[number % 1000]}}}".encode()
 
 
-def _put(producer: Producer, topic: str, value: str | bytes, key: str | bytes | None, **where: Any) -> None:
+def put(producer: Producer, topic: str, value: bytes, key: str | bytes) -> None:
+    """Into the client's queue; waits while that is full."""
     while True:
         try:
-            producer.produce(topic, value, key, **where)
+            producer.produce(topic, value, key)
             return
         except BufferError:
             producer.poll(0.05)
-
-
-def _bare_loop(kafka: KafkaSettings, events: int) -> float:
-    """The ceiling: consume, write as many constant records of a prediction's size, commit; nothing else."""
-    record = b"x" * 330  # bytes; a prediction's value and headers
-    producer = Producer(kafka.librdkafka() | {"transactional.id": "bare", "linger.ms": 5, "batch.size": 512 * 1024})
-    producer.init_transactions(30)
-    with _consumer(kafka) as consumer:
-        first, done = 0.0, 0
-        while done < events:
-            messages = [each for each in consumer.consume(BATCH, 0.5) if each.error() is None]
-            first = first or (time.perf_counter() if messages else 0.0)
-            if not messages:
-                continue
-            producer.begin_transaction()
-            for message in messages:
-                _put(producer, PREDICTIONS.of("bare"), record, message.key(), partition=message.partition())
-            producer.send_offsets_to_transaction(
-                consumer.position(consumer.assignment()), consumer.consumer_group_metadata()
-            )
-            producer.commit_transaction()
-            done += len(messages)
-        return events / (time.perf_counter() - first)
-
-
-@contextmanager
-def _consumer(kafka: KafkaSettings) -> Iterator[Consumer]:
-    settings = {"group.id": "bare", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
-    consumer = Consumer(kafka.librdkafka() | settings)
-    consumer.subscribe([DATA.of("bench")])
-    try:
-        yield consumer
-    finally:
-        consumer.close()
-
-
-def _scorer(folder: Path, events: int) -> float:
-    """Committed predictions a second, from the first that are there to the last."""
-    seen: list[tuple[float, float]] = []
-    deadline = time.monotonic() + _LIMIT_SECONDS
-    with scorers(folder, http_port=free_port()) as [scorer]:
-        while not seen or seen[-1][1] < events:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{seen[-1:]} of {events}; the scorer's log: {scorer.log()[-2000:]}")
-            answered = scorer.metric("modelbus_scorer_predictions_total")
-            seen += [(time.perf_counter(), answered)] if answered else []
-            time.sleep(0.1)
-    (began, first), (ended, last) = seen[0], seen[-1]
-    return (last - first) / (ended - began)
