@@ -1,6 +1,6 @@
 """Bytes of the data plane → what join, clock and windows take. What breaks the contract is skipped and counted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from schemas.specs import StreamSpec
 from services.monitor.domain.clock import micros
 from services.monitor.domain.join import Score
-from services.monitor.domain.rows import Values
+from services.monitor.domain.rows import UNSEEN, Values
 from shared.records import PREDICTIONS, UNREADABLE, LabelDecoder, StreamDecoder
 
 Record = tuple[int, bytes | None]  # offset, value
@@ -71,17 +71,21 @@ class Intake:
     def __post_init__(self) -> None:
         self._data = StreamDecoder(self.spec)
         self._labels = LabelDecoder(self.spec)
+        self._columns = {name: index for index, name in enumerate(self.spec.features)}
         self._partitions = range(self.spec.partitions)
         self._classes = {value: float(code) for code, value in enumerate(self.spec.label.values)}
 
     def data(self, records: Sequence[Record]) -> DataPart:
         batch = self._data.decode([value for _, value in records])
+        values = batch.matrix.astype(np.float32)
+        for row, flags in batch.flags.items():
+            values[row, [self._columns[name] for kind, name in _split(flags) if kind == "unseen"]] = UNSEEN
         return DataPart(
             offsets=np.array([records[position][0] for position in batch.positions], dtype=np.int64),
             times=[micros(record.time) for record in batch.records],
             ids=[record.id for record in batch.records],
             entities=[record.entity for record in batch.records],
-            values=batch.matrix.astype(np.float32),
+            values=values,
             refused=len(batch.refused),
         )
 
@@ -135,3 +139,14 @@ class Intake:
         score = Score(said.version, said.revision, said.arm, output)
         time = micros(said.time)
         return Answer(partition, offset, said.event_id, time, said.partition, said.offset, score, said.score)
+
+
+def _split(flags: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Kind and feature of a record's flags.
+
+    >>> list(_split(["unseen:carrier"]))
+    [('unseen', 'carrier')]
+    """
+    for flag in flags:
+        kind, _, name = flag.partition(":")
+        yield kind, name

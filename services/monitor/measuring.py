@@ -1,30 +1,21 @@
 """What a round says of one model: rollout evidence, closed windows, drift, faults, decay, and the alerts they make."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.events.monitor import (
-    AlertRaised,
-    AlertResolved,
-    DataQuarantined,
-    Estimated,
-    FeatureDrift,
-    Quality,
-    WindowMeasured,
-)
-from schemas.events.parts import Candidate, Span
+from schemas.events.monitor import Estimated, FeatureDrift, Quality, WindowMeasured
 from schemas.specs import StreamSpec
 from schemas.topics import PREDICTIONS
-from services.monitor.domain.alerts import Alarm, Alert, Finding
-from services.monitor.domain.bins import Bins
+from services.monitor.alerting import Alerting
+from services.monitor.domain.alerts import Alert
 from services.monitor.domain.clock import moment
-from services.monitor.domain.drift import by_effect, measure, overwhelming, per_test, windows_per_year
-from services.monitor.domain.estimate import Expectation
-from services.monitor.domain.facts import ModelFacts, Said
-from services.monitor.domain.faults import faults, limits
+from services.monitor.domain.course import Course, drift_of, finding
+from services.monitor.domain.drift import DRIFTS_SHARE, by_effect, per_test, windows_per_year
+from services.monitor.domain.facts import ModelFacts
+from services.monitor.domain.faults import faults, overlap
 from services.monitor.domain.join import Entry, Settled
 from services.monitor.domain.pairs import Evidence, is_pair
 from services.monitor.domain.realised import baseline_of
@@ -32,33 +23,15 @@ from services.monitor.domain.rows import Rows
 from services.monitor.domain.state import ModelState, StreamState, Vector, VersionState
 from services.monitor.domain.windows import Window, in_merged_order, pieces, vector_after
 from services.monitor.intake import Answer
+from services.monitor.reference import Reference
 from services.monitor.words import Word, event_id
 from shared.expectation import count
-from shared.matrix import Inputs, Projection
 from shared.quality import main_metric
 
 _KEPT = 3  # versions
 _ESTIMATES_KEPT = 1000  # windows of a version
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """How a version's inputs are made from a stream's rows, and what they looked like in training."""
-
-    bins: Bins
-    projection: Projection
-    limits: Inputs
-    expectation: Expectation
-
-    @classmethod
-    def of(cls, document: Mapping[str, object], candidate: Candidate, spec: StreamSpec) -> "Reference":
-        bins = Bins.of(document, [feature.name for feature in candidate.signature.features])
-        return cls(
-            bins=bins,
-            projection=Projection(candidate.signature, spec),
-            limits=limits(bins, spec),
-            expectation=Expectation.of(document, bins),
-        )
+_FAULTY_KEPT = 100
+_REALISED = "realised quality"  # its course; no feature is named so
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +86,10 @@ class Measuring:
         reference = self.references[version]
         places = np.array([(a.input_partition, a.input_offset) for a in answers], dtype=np.int64)
         found, values = rows.find(places[:, 0], places[:, 1], len(self.spec.features))
-        inputs = reference.projection(values[found].astype(np.float64))
+        inputs, unseen = reference.inputs(values[found], self.spec)
         times = np.array([answer.time for answer in answers], dtype=np.int64)
         scores, outputs = np.array([a.value for a in answers]), self._outputs(answers)
-        window.add(reference.bins, reference.limits, times, inputs, scores, cells=count(outputs))
+        window.add(reference.bins, reference.limits, times, inputs, scores, unseen=unseen, cells=count(outputs))
 
     def _outputs(self, answers: Sequence[Answer]) -> NDArray[np.float64]:
         """Probabilities (n, columns); none (n, 0) for numbers."""
@@ -137,6 +110,7 @@ class Measuring:
     def settle(self, settled: Sequence[Settled]) -> None:
         """Matured events, whose scores may be older than the newest declared class."""
         task, classes = self.facts.spec.task, len(self.spec.label.values)
+        self.model.settled += len(settled)
         settled = [each.fit(classes) for each in settled]
         by_version: dict[int, list[Settled]] = {}
         for each in settled:
@@ -166,7 +140,7 @@ class Measuring:
         for version in sorted(self.model.versions):
             said += self._decay(version)
             said += self._over(version)
-        return said + self._rollout()
+        return said + self._alerting.missed(self.facts, self.model) + self._rollout()
 
     def _rollout(self) -> list[Word]:
         rollout, spec = self.facts.rollout, self.facts.spec
@@ -183,28 +157,37 @@ class Measuring:
         version, window = closed.version, closed.window
         bins = self.references[version].bins
         found = faults(window, bins)
-        drift = self._drift(window, version)
-        broken = {each.subject for each in found}
-        drifted = [each for each in drift if each.drifted and each.feature not in broken]
+        drift = self._drift(window, version, faulty=bool(found))
+        drifted = [each for each in drift if each.drifted]
         alarms = self.model.versions[version]
         said = [self._measured(closed, drift, self._estimated(window, version))]
-        said += self._alarm(alarms.data_fault, "data_fault", version, window.number, found)
+        absent = self.model.absent.look(self.model.settled, self.model.join.counts.expired)
+        if absent is not None:
+            said += self._alerting.hear(self.model.unlabelled, "operations", version, window.number, absent)
+        said += self._alerting.hear(alarms.data_fault, "data_fault", version, window.number, found)
         if found:
-            said.append(self._quarantine(window, version, found))
+            said.append(self._alerting.quarantined(self.spec.stream, window, version, found))
+            alarms.faulty = [*alarms.faulty, (window.time_min, window.time_max)][-_FAULTY_KEPT:]
         else:  # what is broken says nothing of the rest: a faulty window neither alarms of drift nor clears it
-            said += self._alarm(
-                alarms.drift, "drift", version, window.number, [_finding(each) for each in by_effect(drifted)]
-            )
+            findings = [finding(each, alarms.courses[each.feature]) for each in by_effect(drifted)]
+            said += self._alerting.hear(alarms.drift, "drift", version, window.number, findings)
         return said
 
-    def _drift(self, window: Window, version: int) -> tuple[FeatureDrift, ...]:
+    def _drift(self, window: Window, version: int, *, faulty: bool) -> tuple[FeatureDrift, ...]:
         bins, spec = self.references[version].bins, self.facts.spec
         if window.with_inputs < window.predictions / 2:
             return ()
         a_year = windows_per_year(window.time_min, window.time_max)
-        probability = per_test(spec.monitoring.false_alarms_per_year, a_year, len(bins.columns))
         effects = self.references[version].expectation.effects(spec.task, bins, window.counts)
-        return measure(bins, window.counts, probability=probability, effects=effects)
+        courses = None if faulty else self.model.versions[version].courses
+        return drift_of(
+            bins,
+            window.counts,
+            start=window.time_min,
+            false_alarms=spec.monitoring.false_alarms_per_year * DRIFTS_SHARE / a_year,
+            courses=courses,
+            effects=effects,
+        )
 
     def _estimated(self, window: Window, version: int) -> Estimated | None:
         """Remembered, to be held against what is realised once labels have come."""
@@ -245,16 +228,6 @@ class Measuring:
         )
         return Word(event=event, id=event_id(event.event, self.name, closed.version, window.number))
 
-    def _quarantine(self, window: Window, version: int, found: Sequence[Finding]) -> Word:
-        span = Span(start=moment(window.time_min), end=moment(window.time_max + 1))
-        event = DataQuarantined(
-            stream=self.spec.stream,
-            span=span,
-            features=tuple(each.subject for each in found),
-            explanation="; ".join(each.explanation for each in found),
-        )
-        return Word(event=event, id=event_id(event.event, self.name, version, window.number))
-
     def _decay(self, version: int) -> list[Word]:
         state, spec = self.model.versions[version], self.facts.spec
         candidate = self.facts.releases.get(version)
@@ -265,18 +238,16 @@ class Measuring:
             return []
         keys = state.realised.keys
         a_year = windows_per_year(keys[0][0], keys[-1][0])
-        probability = per_test(spec.monitoring.false_alarms_per_year, a_year, 1)
+        probability = per_test(spec.monitoring.false_alarms_per_year * (1 - DRIFTS_SHARE), a_year, 1)
         found = state.realised.check(spec.task, baseline, probability, state.estimates)
+        if found and overlap(state.faulty, keys[0][0], keys[-1][0]):
+            found = None  # what broken data did to quality is told as a fault, and asks for no training
+        course = state.courses.setdefault(_REALISED, Course())
+        course.hear(keys[0][0], state.realised.strength, 0.0, 1.0, 1.0)
+        if found and course.sudden():
+            found = replace(found, since=course.began())
         state.checks += 1
-        return self._alarm(state.decay, "decay", version, state.checks, [found] if found else [])
-
-    def _alarm(self, alarm: Alarm, kind: str, version: int, number: int, found: Sequence[Finding]) -> list[Word]:
-        said = []
-        if raised := alarm.hear(found, f"{self.name}-{kind.replace('_', '-')}-v{version}-{number}"):
-            said.append(self._raised(raised, kind, version, number))
-        if resolved := alarm.over():
-            said.append(self._resolved(resolved, "two windows in a row without a finding"))
-        return said
+        return self._alerting.hear(state.decay, "decay", version, state.checks, [found] if found else [])
 
     def _over(self, version: int) -> list[Word]:
         """Alerts about a version that serves no more are over with it."""
@@ -284,35 +255,14 @@ class Measuring:
         if version in self.facts.live or not self.facts.live:
             return []
         closed = [alarm.close() for alarm in (state.data_fault, state.drift, state.decay)]
-        return [self._resolved(alert, f"version {version} serves no more") for alert in closed if alert]
+        return [self._alerting.resolved(alert, f"version {version} serves no more") for alert in closed if alert]
 
-    def _raised(self, alert: Alert, kind: str, version: int, number: int) -> Word:
-        event = AlertRaised.model_validate(
-            {
-                "model": self.name,
-                "alert": alert.id,
-                "kind": kind,
-                "severity": "warning" if kind == "drift" else "critical",
-                "features": alert.subjects,
-                "explanation": alert.explanation,
-                "raised_at": self._now(),
-                "version": version,
-                "window": number,
-            }
-        )
-        return Word(event=event, id=event_id(event.event, alert.id), correlation_id=alert.id)
-
-    def _resolved(self, alert: Alert, why: str) -> Word:
-        event = AlertResolved(model=self.name, alert=alert.id, explanation=why, resolved_at=self._now())
-        after = Said(event_id=event_id(AlertRaised.event, alert.id), correlation_id=alert.id)
-        return Word(event=event, id=event_id(event.event, alert.id), after=after)
-
-    def open_alerts(self) -> dict[str, list[str]]:
-        """Explanations of unresolved alerts about versions that serve, by kind."""
+    def open_alerts(self) -> dict[str, list[Alert]]:
+        """Unresolved alerts about versions that serve, by kind."""
         states = [self.model.versions[version] for version in sorted(self.facts.live & self.model.versions.keys())]
         return {
-            "drift": [state.drift.open.explanation for state in states if state.drift.open],
-            "decay": [state.decay.open.explanation for state in states if state.decay.open],
+            "drift": [state.drift.open for state in states if state.drift.open],
+            "decay": [state.decay.open for state in states if state.decay.open],
         }
 
     def forget(self) -> None:
@@ -324,14 +274,10 @@ class Measuring:
             key: each for key, each in self.model.evidence.items() if {each.champion, each.challenger} <= kept
         }
 
-    def _now(self) -> object:
+    @property
+    def _alerting(self) -> Alerting:
         clock = self.state.clock.high if self.model.clock is None else self.model.clock
-        return moment(clock or 0)
-
-
-def _finding(drift: FeatureDrift) -> Finding:
-    words = f"{drift.feature}: {drift.statistic} {drift.value:.3f} above {drift.threshold:.3f}"
-    return Finding(subject=drift.feature, explanation=words, overwhelming=overwhelming(drift))
+        return Alerting(model=self.name, now=moment(clock or 0))
 
 
 def _after(start: Vector, answers: Sequence[Answer]) -> Vector:

@@ -74,8 +74,12 @@ SELECT kind, version, offsets, event_id, traceparent FROM table_version
 WHERE stream = $1 AND kind IN ('data', 'labels') ORDER BY heard
 
 -- name: runs_of_model
--- The model's runs so far: the open one, if any, and the last one.
-SELECT run_id, number, state, reason, explanation, cut_time, data_offsets, labels_offsets, outcome
+-- The model's newest run, and how many in a row were no better than the champion: none has served since.
+SELECT run_id, number, state, reason, explanation, cut_time, data_offsets, labels_offsets, since, outcome,
+    (SELECT count(*) FROM run AS missed
+     WHERE missed.model = $1 AND (missed.outcome LIKE 'rejected%' OR missed.outcome = 'rolled_back')
+     AND missed.number > coalesce((SELECT max(number) FROM run AS served
+        WHERE served.model = $1 AND served.outcome IN ('serving', 'promoted')), 0)) AS misses
 FROM run WHERE model = $1 ORDER BY number DESC LIMIT 1
 
 -- name: open_orders
@@ -88,8 +92,9 @@ UPDATE training_order SET run_id = $2 WHERE event_id = ANY($1::text[])
 
 -- name: want_run
 -- Decide on a run; it is said once the tables hold what was read.
-INSERT INTO run (run_id, model, stream, number, state, reason, explanation, cut_time, data_offsets, labels_offsets)
-VALUES ($1, $2, $3, $4, 'wanted', $5, $6, $7, $8, $9)
+INSERT INTO run
+    (run_id, model, stream, number, state, reason, explanation, cut_time, data_offsets, labels_offsets, since)
+VALUES ($1, $2, $3, $4, 'wanted', $5, $6, $7, $8, $9, $10)
 
 -- name: run_requested
 -- A wanted run was said; returns nothing when it is not wanted any more.

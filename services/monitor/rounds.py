@@ -11,7 +11,8 @@ from services.monitor.domain.join import Entry, Score
 from services.monitor.domain.maturity import HOUR
 from services.monitor.domain.state import ModelState, StreamState, Vector
 from services.monitor.intake import Answer, DataPart, Intake, LabelSaid, Lane
-from services.monitor.measuring import Closed, Measuring, Reference
+from services.monitor.measuring import Closed, Measuring
+from services.monitor.reference import Reference
 from services.monitor.settings import Settings
 from services.monitor.words import Word
 

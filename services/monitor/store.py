@@ -109,7 +109,7 @@ class Store:
     async def want(self, model: ModelSpec, run: Run, answered: Iterable[Order]) -> None:
         vectors = run.data_offsets, run.labels_offsets
         what = run.run_id, model.model, model.stream, run.number, run.reason, run.explanation, run.cut_time
-        await self._execute("want_run", *what, *vectors)
+        await self._execute("want_run", *what, *vectors, run.since)
         await self._execute("answer_orders", [order.event_id for order in answered], run.run_id)
 
     async def requested(self, run_id: str) -> bool:
@@ -166,6 +166,9 @@ def _run(row: Mapping[str, Any]) -> Run:
         cut_time=row["cut_time"],
         data_offsets=_offsets(row["data_offsets"]),
         labels_offsets=_offsets(row["labels_offsets"]),
+        since=row["since"],
+        outcome=row["outcome"],
+        misses=row["misses"],
     )
 
 

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import asyncpg
 
@@ -17,7 +18,7 @@ from services.monitor.domain.clock import Clock, length, micros, moment
 from services.monitor.domain.facts import ModelFacts, Run, StreamFacts, TableVersion
 from services.monitor.domain.state import StreamState, dump, load
 from services.monitor.intake import Intake
-from services.monitor.measuring import Reference
+from services.monitor.reference import Reference
 from services.monitor.rounds import Engine
 from services.monitor.settings import Settings
 from services.monitor.store import Store
@@ -166,11 +167,13 @@ class StreamWatch:
             return _request(run, model, facts.spec, list(tables.values())) if tables else None
         if run is not None and retraining.abandoned(model, clock):
             return _abandon(run)
-        start = micros(clock - model.spec.training.window)
-        matured = state.matured.within(start, state.matured_until)
         alerts = self.engine.measuring(model.spec.model, facts).open_alerts() if model.rollouts else {}
-        wish = retraining.wish(model, clock=clock, matured_rows=matured, alerts=alerts)
+        wish = retraining.wish(model, clock=clock, matured=self._matured, alerts=alerts)
         return self._want(model, wish) if wish else None
+
+    def _matured(self, since: datetime) -> int:
+        state = self.engine.state
+        return state.matured.within(micros(since), state.matured_until or 0)
 
     def _want(self, model: ModelFacts, wish: retraining.Wish) -> Change:
         state = self.engine.state
@@ -185,6 +188,7 @@ class StreamWatch:
             cut_time=moment(state.matured_until),
             data_offsets=dict(state.data),
             labels_offsets=dict(state.labels),
+            since=wish.since,
         )
 
         async def change(work: Work) -> None:
@@ -225,6 +229,7 @@ def _abandon(run: Run) -> Change:
 def _request(run: Run, model: ModelFacts, spec: StreamSpec, tables: Sequence[TableVersion]) -> Change:
     """Say the run, in the trace of the table version that was waited for."""
     versions = {table.kind: table.version for table in tables}
+    wanted = retraining.asked(model.spec, run)
 
     async def change(work: Work) -> None:
         store = Store(work.connection)
@@ -235,7 +240,7 @@ def _request(run: Run, model: ModelFacts, spec: StreamSpec, tables: Sequence[Tab
             run_id=run.run_id,
             reason=run.reason,
             explanation=run.explanation,
-            spec=model.spec,
+            spec=wanted,
             stream_spec=spec,
             cut=Cut(
                 time=run.cut_time,
@@ -244,7 +249,7 @@ def _request(run: Run, model: ModelFacts, spec: StreamSpec, tables: Sequence[Tab
                 data_offsets=run.data_offsets,
                 labels_offsets=run.labels_offsets,
             ),
-            quarantined=await store.quarantined(spec.stream, run.cut_time - model.spec.training.window),
+            quarantined=await store.quarantined(spec.stream, run.cut_time - wanted.training.window),
         )
         name = event_id(requested.event, run.run_id)
         await Word(event=requested, id=name, correlation_id=run.run_id, after=tables[-1].said).say(work)

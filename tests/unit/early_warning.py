@@ -9,9 +9,10 @@ from scipy.signal import lfilter
 from scipy.stats import beta
 
 from schemas.specs import FloatFeature
-from services.monitor.domain.alerts import Alarm, Alert, Finding
+from services.monitor.domain.alerts import Alarm, Alert
 from services.monitor.domain.bins import Bins
-from services.monitor.domain.drift import measure, overwhelming, per_test
+from services.monitor.domain.course import Course, drift_of, finding
+from services.monitor.domain.drift import DRIFTS_SHARE
 from shared.reference import binned, feature_reference, with_blocks
 
 Rows = NDArray[np.float64]
@@ -66,18 +67,16 @@ class Replay:
         """Window by window."""
         rng, rows = np.random.default_rng(seed), self.reference + self.window * self.windows
         table = np.column_stack([self.stream(rng, rows) for _ in range(self.columns)])
-        bins, alarm = self._bins(table[: self.reference]), Alarm()
-        probability = per_test(BUDGET, WINDOWS_A_YEAR, self.columns + 1)
+        bins, alarm, courses = self._bins(table[: self.reference]), Alarm(), dict[str, Course]()
         for number in range(self.windows):
             start = self.reference + number * self.window
             seen = table[start : start + self.window]
             seen = seen if spoil is None else spoil(number, seen.copy())
-            drift = measure(bins, bins.count(seen.astype(np.float32), seen[:, 0]), probability=probability)
-            found = [
-                Finding(subject=each.feature, explanation="", overwhelming=overwhelming(each))
-                for each in drift
-                if each.drifted
-            ]
+            counts = bins.count(seen.astype(np.float32), seen[:, 0])
+            drift = drift_of(
+                bins, counts, start=number, false_alarms=BUDGET * DRIFTS_SHARE / WINDOWS_A_YEAR, courses=courses
+            )
+            found = [finding(each, courses[each.feature]) for each in drift if each.drifted]
             yield alarm.hear(found, str(number))
             alarm.over()
 

@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -17,10 +18,11 @@ from services.monitor.domain.clock import Clock, length
 from services.monitor.domain.facts import ModelFacts, Rollout, Said, StreamFacts
 from services.monitor.domain.state import StreamState
 from services.monitor.intake import Intake, Lane, Record
-from services.monitor.measuring import Reference
+from services.monitor.reference import Reference
 from services.monitor.rounds import Engine
 from services.monitor.settings import Settings
-from shared.reference import binned, feature_reference
+from services.trainer.domain.expectations import additive, calibration_of, losses
+from shared.reference import binned, feature_reference, with_blocks
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 STREAM = StreamSpec.model_validate(
@@ -57,12 +59,20 @@ SIGNATURE = SignatureOf(
 )
 
 
+@cache
 def reference_document(seed: int = 0, rows: int = 5000) -> dict[str, Any]:
     """What training would have frozen of the world below."""
     rng = np.random.default_rng(seed)
     columns = {"heat": rng.normal(size=rows), "kind": rng.integers(0, 2, rows).astype(np.float64)}
-    features = {name: feature_reference(STREAM.features[name], column) for name, column in columns.items()}
-    return {"features": features, "score": binned(1 / (1 + np.exp(-columns["heat"])))}
+    window, scores = MODEL.monitoring.window, 1 / (1 + np.exp(-columns["heat"]))
+    features = {
+        name: with_blocks(feature_reference(STREAM.features[name], column), column, window)
+        for name, column in columns.items()
+    }
+    labels = (rng.random(rows) < scores).astype(np.intp)
+    loss = additive(losses("binary", labels, scores[:, None])["brier"], features, list(columns.values()))
+    expected = {"calibration": calibration_of(labels, scores[:, None]), "losses": {"brier": loss}}
+    return {"features": features, "score": with_blocks(binned(scores), scores, window), "expected": expected}
 
 
 def candidate(version: int, stream: StreamSpec = STREAM, model: ModelSpec = MODEL, **changes: Any) -> Candidate:
@@ -127,6 +137,7 @@ class World:
         arms: Mapping[str, int] | None = None,
         revision: int = 1,
         labelled: bool = True,
+        kind: str | None = None,
     ) -> None:
         """One event a minute: its data, its answers by arm (`champion` serves, `shadow` shadows), and its label."""
         index, rng = self.made, self.rng
@@ -135,7 +146,7 @@ class World:
         drawn = rng.gauss(0, 1)
         value = drawn if heat is None else heat
         place = {"id": f"e{index}", "entity": f"d{partition}", "time": time}
-        features = {"heat": value, "kind": rng.choice("ab")}
+        features = {"heat": value, "kind": kind or rng.choice("ab")}
         offset = self.add(DATA.of("s"), partition, place | {"features": features})
         chance = 1 / (1 + math.exp(-drawn))
         for arm, version in (arms or {}).items():

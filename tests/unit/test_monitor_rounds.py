@@ -1,12 +1,17 @@
 """Rounds: what they say depends on what was read up to the barrier, never on how it arrived."""
 
 import random
+from dataclasses import replace
 from datetime import timedelta
 
 import msgspec
+import pytest
 
 from schemas.events.monitor import AlertRaised, AlertResolved, DataQuarantined, RolloutMeasured, WindowMeasured
 from schemas.topics import DATA, LABELS, PREDICTIONS, SHADOW
+from services.monitor.domain.alerts import Alert
+from services.monitor.domain.clock import micros
+from services.monitor.domain.facts import Run
 from services.monitor.domain.state import dump, load
 from services.monitor.rounds import Engine
 from services.monitor.words import Word
@@ -68,6 +73,35 @@ def test_a_window_recomputed_from_the_log_at_its_vectors_has_the_same_numbers() 
         each.feature: each.value for each in window.drift
     }
     assert (recomputed[0].time_min, recomputed[0].time_max) == (window.time_min, window.time_max)
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_every_window_is_equal_when_it_is_recomputed_from_its_vectors_at_any_parallelism(parallel: int) -> None:
+    world, live, shuffle = World(), engine(), random.Random(5)
+    said: list[Word] = []
+    for size in (150, 333, 57, 210, 400):
+        for _ in range(size):
+            world.event(arms={"champion": 1}, labelled=world.rng.random() < 0.9)
+        said += live.take(world.lanes(live), SERVING)
+
+    windows = events(said, WindowMeasured)
+    for window in windows:
+        again, order = engine(), list(world.topics)
+        if parallel > 1:
+            shuffle.shuffle(order)
+        lanes = world.lanes(again, order)
+        ends = {DATA: window.data_to, PREDICTIONS: window.heard_to, LABELS: window.labels_to}
+        for (topic, partition), lane in lanes.items():
+            until = next((vector for family, vector in ends.items() if topic.startswith(family.name + ".")), {})
+            lane.records = lane.records[: until.get(partition, 0)]
+        recomputed = events(again.take(lanes, SERVING), WindowMeasured)[window.window]
+
+        assert recomputed == window
+
+    assert len(windows) == 5
+    assert windows[-1].estimated is not None
+    assert windows[-1].quality.labelled == 200
+    assert windows[-1].clock is not None
 
 
 def test_a_state_that_was_written_goes_on_as_if_nothing_had_happened() -> None:
@@ -313,6 +347,71 @@ def test_a_wrong_unit_is_a_fault() -> None:
     assert [(each.kind, each.features) for each in raised] == [("data_fault", ("heat",))]
 
 
+def test_a_category_that_is_not_declared_is_a_fault_and_no_drift() -> None:
+    world, watched = World(10), engine()
+    said: list[Word] = []
+    for share in (0.0, 0.1):
+        for _ in range(200):
+            world.event(arms={"champion": 1}, kind="new" if world.rng.random() < share else None)
+        said += watched.take(world.lanes(watched), SERVING)
+
+    raised = events(said, AlertRaised)
+
+    assert [(each.kind, each.features) for each in raised] == [("data_fault", ("kind",))]
+    assert "not declared" in raised[0].explanation
+
+
+def test_a_small_shift_that_is_kept_up_is_alarmed_though_no_window_shows_it() -> None:
+    world, watched = World(11), engine()
+    said: list[Word] = []
+    for shift in (*[0.0] * 5, *[0.2] * 25):
+        for _ in range(200):
+            world.event(heat=world.rng.gauss(shift, 1), arms={"champion": 1})
+        said += watched.take(world.lanes(watched), SERVING)
+
+    raised = [each for each in events(said, AlertRaised) if each.kind == "drift"]
+
+    assert len(raised) >= 1
+    assert raised[0].window >= 5
+    assert "kept up since" in raised[0].explanation
+    assert [each.explanation for each in open_drift(watched)]
+
+
+def test_a_sudden_shift_is_dated_to_the_window_it_came_in_and_a_slow_one_is_not() -> None:
+    found = []
+    for shifts in ([0, 0, 0, 2, 2], [0.3, 0.5, 0.7, 0.9, 1.1]):
+        world, watched = World(12), engine()
+        for shift in shifts:
+            for _ in range(200):
+                world.event(heat=world.rng.gauss(shift, 1), arms={"champion": 1})
+            watched.take(world.lanes(watched), SERVING)
+        found.append([each.since for each in open_drift(watched)])
+
+    assert found == [[micros(START + timedelta(minutes=600))], [None]]
+
+
+def test_retraining_that_brings_nothing_better_is_said_once_and_resolved_when_a_run_serves() -> None:
+    world, watched = World(13), engine()
+    run = Run(
+        run_id="m-2", number=2, state="closed", reason="drift", explanation="", cut_time=START, data_offsets={},
+        labels_offsets={}, outcome="rejected: roc_auc", misses=1,
+    )  # fmt: skip
+    said: list[list[Word]] = []
+    for last in (run, replace(run, misses=2), replace(run, run_id="m-4", misses=0, outcome="serving")):
+        world.event(arms={"champion": 1})
+        said.append(watched.take(world.lanes(watched), facts(rollout(1), run=last)))
+
+    raised = events([word for words in said for word in words], AlertRaised)
+
+    assert [(each.kind, each.alert) for each in raised] == [("operations", "m-2-no-better")]
+    assert "the champion stays" in raised[0].explanation
+    assert [len(events(words, AlertResolved)) for words in said] == [0, 0, 1]
+
+
+def open_drift(watched: Engine) -> list[Alert]:
+    return watched.measuring("m", SERVING).open_alerts()["drift"]
+
+
 def test_quality_below_the_promise_is_decay_when_it_persists() -> None:
     world, watched = World(9), engine()
     serving = facts(rollout(1, champion=2))
@@ -325,3 +424,18 @@ def test_quality_below_the_promise_is_decay_when_it_persists() -> None:
     raised = events(said, AlertRaised)
 
     assert [(each.kind, each.features) for each in raised if each.kind == "decay"] == [("decay", ("roc_auc",))]
+
+
+def test_labels_that_stay_away_are_told_once_and_it_is_over_when_they_come_again() -> None:
+    world, watched = World(14), engine()
+    said: list[Word] = []
+    for labelled in (*[0.8] * 4, *[0.1] * 6, *[0.8] * 8):
+        for _ in range(200):
+            world.event(arms={"champion": 1}, labelled=world.rng.random() < labelled)
+        said += watched.take(world.lanes(watched), SERVING)
+
+    raised = [each for each in events(said, AlertRaised) if each.kind == "operations"]
+
+    assert [each.features for each in raised] == [("labels",)]
+    assert raised[0].window in (5, 6)
+    assert [each.alert for each in events(said, AlertResolved)] == [raised[0].alert]

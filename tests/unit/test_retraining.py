@@ -1,18 +1,22 @@
 """When a model is asked to be trained again, and when the request may be said."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from schemas.specs import Retraining
+from services.monitor.domain.alerts import Alert
+from services.monitor.domain.clock import micros
 from services.monitor.domain.facts import ModelFacts, Order, Run, Said, TableVersion
-from services.monitor.domain.retraining import abandoned, covering, wish
+from services.monitor.domain.retraining import Wish, abandoned, asked, covering, next_attempt, wish
 from tests.unit.monitor_cases import MODEL, rollout
 
 NOW = datetime(2013, 3, 1, tzinfo=UTC)
 SERVING = {1: rollout(1)}
-DRIFT = {"drift": ["heat: ks 0.4 above 0.1"]}
+DRIFT = {"drift": [Alert("a", ("heat",), "heat: ks 0.4 above 0.1")]}
+DECAY = {"decay": [Alert("b", ("roc_auc",), "roc_auc 0.6")]}
 
 
 def run(state: str = "closed", ago: timedelta = timedelta(days=5), **changes: Any) -> Run:
@@ -34,9 +38,17 @@ def model(**changes: Any) -> ModelFacts:
     return ModelFacts(spec=MODEL.model_copy(update={"retraining": Retraining(**policy)}), **changes)
 
 
-def reason(facts: ModelFacts, rows: int = 1000, alerts: dict[str, list[str]] | None = None) -> str | None:
-    found = wish(facts, clock=NOW, matured_rows=rows, alerts=alerts or {})
+def wished(facts: ModelFacts, rows: int = 1000, alerts: dict[str, list[Alert]] | None = None) -> Wish | None:
+    return wish(facts, clock=NOW, matured=lambda _: rows, alerts=alerts or {})
+
+
+def reason(facts: ModelFacts, rows: int = 1000, alerts: dict[str, list[Alert]] | None = None) -> str | None:
+    found = wished(facts, rows, alerts)
     return found.reason if found else None
+
+
+def sudden(ago: timedelta) -> dict[str, list[Alert]]:
+    return {"drift": [Alert("a", ("heat",), "heat: ks 0.4 above 0.1", micros(NOW - ago))]}
 
 
 def test_the_first_run_waits_for_min_rows() -> None:
@@ -53,7 +65,7 @@ def test_while_a_run_is_open_nothing_is_wished(state: str) -> None:
 
 def test_drift_and_decay_ask_when_the_spec_lets_them_and_decay_comes_first() -> None:
     assert reason(model(rollouts=SERVING, run=run()), alerts=DRIFT) == "drift"
-    assert reason(model(rollouts=SERVING, run=run()), alerts=DRIFT | {"decay": ["roc_auc 0.6"]}) == "decay"
+    assert reason(model(rollouts=SERVING, run=run()), alerts=DRIFT | DECAY) == "decay"
     assert reason(model(rollouts=SERVING, run=run(), policy={"on": ("schedule",)}), alerts=DRIFT) is None
 
 
@@ -66,6 +78,54 @@ def test_a_rejected_candidate_is_tried_again_only_after_the_cooldown() -> None:
     assert reason(model(run=run(ago=timedelta(days=1)))) is None
     assert reason(model(run=run(ago=timedelta(days=2)))) == "first"
     assert reason(model(rollouts=SERVING, run=run(ago=timedelta(days=1))), alerts=DRIFT) is None
+
+
+def test_after_a_sudden_change_only_what_came_since_is_learned_once_there_is_enough_of_it() -> None:
+    serving = model(rollouts=SERVING, run=run(ago=timedelta(days=20)))
+
+    early, enough = (wished(serving, rows, sudden(timedelta(days=3))) for rows in (299, 300))
+    given_up = wished(serving, 299, sudden(timedelta(days=30)))
+    long_ago = wished(serving, 300, sudden(timedelta(days=60)))
+
+    assert early is None
+    assert (enough and enough.since) == NOW - timedelta(days=3)
+    assert [each and (each.reason, each.since) for each in (given_up, long_ago)] == [("drift", None)] * 2
+
+
+def test_the_window_of_a_run_reaches_back_no_further_than_the_change() -> None:
+    def window(since: datetime | None) -> timedelta:
+        return asked(MODEL, run(ago=timedelta(0), since=since)).training.window
+
+    assert [window(since) for since in (None, NOW - timedelta(days=3), NOW - timedelta(days=99))] == [
+        timedelta(days=60),
+        timedelta(days=3),
+        timedelta(days=60),
+    ]
+
+
+def test_a_run_that_was_no_better_is_tried_again_later_each_time_up_to_the_schedule() -> None:
+    def days(misses: int) -> int:
+        facts = model(rollouts=SERVING, run=run(misses=misses))
+        assert facts.run is not None
+        return (next_attempt(facts, facts.run) - facts.run.cut_time).days
+
+    assert [days(misses) for misses in range(6)] == [2, 4, 8, 16, 30, 30]
+    assert reason(model(rollouts=SERVING, run=run(misses=2)), alerts=DRIFT) is None
+
+
+def test_five_hundred_alerts_make_one_run_and_drift_during_it_one_follow_up() -> None:
+    requests, open_run, clock = [], None, NOW
+    for hour in range(500):
+        clock = NOW + timedelta(hours=hour)
+        if open_run is not None and hour == 400:
+            open_run = replace(open_run, state="closed", outcome="serving")
+        facts = model(rollouts=SERVING, run=open_run, policy={"on": ("drift",)})
+        found = wish(facts, clock=clock, matured=lambda _: 1000, alerts=DRIFT)
+        if found:
+            requests.append(hour)
+            open_run = run("requested", cut_time=clock)
+
+    assert requests == [0, 400]
 
 
 def test_a_persons_word_does_not_wait_for_the_cooldown() -> None:

@@ -11,19 +11,21 @@ CLEAN = 2  # windows in a row without a finding resolve an alert
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What one window says of one feature (or of the version's quality)."""
+    """What one window says of one feature (or of the version's quality); `since` (µs) when it came suddenly."""
 
     subject: str
     explanation: str
     overwhelming: bool
+    since: int | None = None
 
 
 class Alert(Struct, frozen=True):
-    """An alert that is not resolved."""
+    """An alert that is not resolved; `since` (µs) when its first subject changed suddenly."""
 
     id: str
     subjects: tuple[str, ...]
     explanation: str
+    since: int | None = None
 
 
 class Alarm(Struct, kw_only=True):
@@ -41,7 +43,10 @@ class Alarm(Struct, kw_only=True):
         if self.open is not None or not alarming:
             return None
         self.open = Alert(
-            id, tuple(each.subject for each in alarming), "; ".join(each.explanation for each in alarming)
+            id,
+            tuple(each.subject for each in alarming),
+            "; ".join(each.explanation for each in alarming),
+            alarming[0].since,
         )
         return self.open
 

@@ -61,6 +61,10 @@ class Bins:
         ends = np.cumsum([0, *(column.bins + 1 for column in self.columns)]).tolist()
         return [slice(start, end) for start, end in pairwise(ends)]
 
+    def calm(self, name: str) -> bool:
+        """Whether a column's reference is like independent rows."""
+        return next(column.wander.calm for column in self.columns if column.name == name)
+
     def count(self, inputs: Inputs, scores: NDArray[np.float64]) -> Counts:
         """Counts of inputs (n, features) and scores (m,)."""
         values = [*(inputs[:, index] for index in range(inputs.shape[1])), scores.astype(np.float32)]

@@ -24,6 +24,7 @@ MIN_ROWS = 100  # with known inputs, in a window and in a reference
 EFFECT = 0.1
 OVERWHELMING = 2.5  # times the threshold: alarms at once
 NO_EFFECTS: Mapping[str, float] = MappingProxyType({})
+DRIFTS_SHARE = 0.5  # of the declared false alarms; the rest is decay's
 YEAR = 365.25 * 86_400_000_000  # microseconds
 
 
@@ -58,15 +59,15 @@ def _measured(
 ) -> FeatureDrift:
     value, compared = psi(window, reference) if column.edges is None else (ks_distance(window, reference), None)
     law = Law(compared=compared, scale=sqrt(1 / int(window.sum()) + 1 / int(reference.sum())))
-    inflation = column.wander.inflation(law, probability)
-    threshold = max(law.beyond(probability) * inflation, EFFECT)
+    law = law.stretched(column.wander.inflation(law, probability))
+    threshold = max(law.beyond(probability), EFFECT)
     return FeatureDrift(
         feature=column.name,
         statistic="ks" if compared is None else "psi",
         value=value,
         threshold=threshold,
         drifted=value > threshold,
-        p_value=law.probability(value / inflation),
+        p_value=law.probability(value),
         effect=effect,
     )
 

@@ -42,7 +42,10 @@ class Rollout:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A training run that the monitor asked for, or wants to."""
+    """A training run that the monitor asked for, or wants to.
+
+    `since`: it learns from nothing older; `misses`: runs in a row, this one included, whose candidates were no better.
+    """
 
     run_id: str
     number: int
@@ -52,6 +55,9 @@ class Run:
     cut_time: datetime
     data_offsets: Offsets
     labels_offsets: Offsets
+    since: datetime | None = None
+    outcome: str | None = None
+    misses: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

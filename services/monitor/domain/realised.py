@@ -22,7 +22,7 @@ from services.monitor.domain.pairs import flat, widened
 from shared.quality import Task, main_metric, metrics
 
 _TOLERANCE = 0.02  # of an AUC, or as a share of an error
-_DISAGREES = 3.0  # standard errors
+_DISAGREES = 4.0  # standard errors
 _LEAST = 200  # matured predictions
 _TEST_SHARE = 0.1  # of a candidate's rows, on which its own metric was measured
 
@@ -42,6 +42,7 @@ class Realised(Struct, kw_only=True):
     labels: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     outputs: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 1)))
     fresh: int = 0  # since the last check
+    strength: float = 0.0  # of the last check: the gap over what is allowed
 
     def add(self, settled: Sequence[Settled], window: int) -> None:
         """Matured ones; the newest `window` by event time stay, in canonical order."""
@@ -57,7 +58,7 @@ class Realised(Struct, kw_only=True):
         self.fresh += len(settled)
 
     def quality(self, task: Task, costs: Costs | None, estimates: Sequence[Estimate]) -> Quality:
-        """With what was `estimated` for the same time; more than three standard errors of it apart is no chance."""
+        """With what was `estimated` for the same time; more than four standard errors of it apart is no chance."""
         found, (name, _) = metrics(task, self.labels, flat(self.outputs)), main_metric(task)
         if name not in found:
             return Quality(labelled=len(self.labels), metrics=found)
@@ -98,6 +99,7 @@ class Realised(Struct, kw_only=True):
         tolerance = _TOLERANCE if higher else _TOLERANCE * abs(baseline.value)
         noise = sqrt(self._noise(task, value) ** 2 + self._noise(task, baseline.value, baseline.rows) ** 2)
         slack = -float(ndtri(probability)) * noise
+        self.strength = gap / (tolerance + slack)
         if gap <= tolerance + slack:
             return None
         words = f"{name} {value:.4f} over {len(self.labels)} predictions, {baseline.value:.4f} promised"

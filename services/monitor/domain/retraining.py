@@ -1,12 +1,14 @@
 """Whether a model is to be trained again, and when a wish may be said. Times are event time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from schemas.events.monitor import Reason
 from schemas.events.parts import Offsets
 from schemas.specs import ModelSpec
+from services.monitor.domain.alerts import Alert
+from services.monitor.domain.clock import moment
 from services.monitor.domain.facts import ModelFacts, Run, TableVersion
 
 ABANDONED_AFTER = timedelta(days=90)  # or twice `retraining.every`, if longer
@@ -14,19 +16,22 @@ ABANDONED_AFTER = timedelta(days=90)  # or twice `retraining.every`, if longer
 
 @dataclass(frozen=True)
 class Wish:
-    """Why a model is to be trained now."""
+    """Why a model is to be trained now; `since`: on nothing older than this."""
 
     reason: Reason
     explanation: str
+    since: datetime | None = None
 
 
-def wish(model: ModelFacts, *, clock: datetime, matured_rows: int, alerts: Mapping[str, Sequence[str]]) -> Wish | None:
+def wish(
+    model: ModelFacts, *, clock: datetime, matured: Callable[[datetime], int], alerts: Mapping[str, Sequence[Alert]]
+) -> Wish | None:
     """The strongest reason to train now, if any.
 
     One run at a time: while one is open nothing is wished, and reasons that stay are found again afterwards. A
-    person's word stands above the cool-down, everything else waits `cooldown` after the cut of the last request,
-    whatever became of it; so a rejected candidate is tried again only then. `alerts` holds the explanations of
-    unresolved alerts by kind.
+    person's word stands above the cool-down, everything else waits for it after the cut of the last request, whatever
+    became of it; so a rejected candidate is tried again only then, and later each time. `matured` counts the labelled
+    events that have matured since a time; `alerts` holds the unresolved ones by kind.
     """
     policy = model.spec.retraining
     if model.run is not None and model.run.state != "closed":
@@ -34,14 +39,39 @@ def wish(model: ModelFacts, *, clock: datetime, matured_rows: int, alerts: Mappi
     if model.orders:
         order = model.orders[-1]
         return Wish("person", f"{order.actor}: {order.reason}")
-    if model.run is not None and clock < model.run.cut_time + policy.cooldown:
+    if model.run is not None and clock < next_attempt(model, model.run):
         return None
     if not model.rollouts:
-        return _first(model.spec, matured_rows)
+        return _first(model.spec, matured(clock - model.spec.training.window))
     for reason in ("decay", "drift"):
         if reason in policy.on and alerts.get(reason):
-            return Wish(reason, "; ".join(alerts[reason]))
+            found = _changed(reason, alerts[reason], model.spec, clock, matured)
+            if found is not None:
+                return found
     return _schedule(model, clock)
+
+
+def next_attempt(model: ModelFacts, run: Run) -> datetime:
+    """When the cool-down is over: it doubles with each run in a row that was no better, up to the schedule's time."""
+    policy = model.spec.retraining
+    cooldown = policy.cooldown * 2 ** min(run.misses, 20) if model.rollouts else policy.cooldown
+    return run.cut_time + min(cooldown, max(policy.cooldown, policy.every))
+
+
+def _changed(
+    reason: Reason, alerts: Sequence[Alert], spec: ModelSpec, clock: datetime, matured: Callable[[datetime], int]
+) -> Wish | None:
+    """After a sudden change only what came since is worth learning; wait for enough of it, but not for ever.
+
+    What changed slowly, or longer ago than the window reaches, is learned from the whole window.
+    """
+    explanation, window = "; ".join(alert.explanation for alert in alerts), spec.training.window
+    changes = [moment(alert.since) for alert in alerts if alert.since is not None]
+    if not changes or clock - max(changes) >= window:
+        return Wish(reason, explanation)
+    if matured(max(changes)) >= spec.training.min_rows:
+        return Wish(reason, f"{explanation}; learned from what came since {max(changes):%F %R}", max(changes))
+    return Wish(reason, explanation) if clock - max(changes) >= window / 2 else None
 
 
 def _first(spec: ModelSpec, matured_rows: int) -> Wish | None:
@@ -56,6 +86,14 @@ def _schedule(model: ModelFacts, clock: datetime) -> Wish | None:
     if "schedule" not in model.spec.retraining.on or model.run is None or clock < model.run.cut_time + every:
         return None
     return Wish("schedule", f"{every} have passed since the cut of {model.run.run_id}")
+
+
+def asked(spec: ModelSpec, run: Run) -> ModelSpec:
+    """The declaration as the run is asked for: with a window that reaches back no further than it may."""
+    if run.since is None:
+        return spec
+    window = min(spec.training.window, run.cut_time - run.since)
+    return spec.model_copy(update={"training": spec.training.model_copy(update={"window": window})})
 
 
 def abandoned(model: ModelFacts, clock: datetime) -> bool:

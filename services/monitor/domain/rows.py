@@ -4,6 +4,7 @@ import numpy as np
 from msgspec import Struct, field
 from numpy.typing import NDArray
 
+UNSEEN = -1.0  # a category's value that is not declared; no code is negative
 Offsets = NDArray[np.int64]
 Values = NDArray[np.float32]
 

@@ -6,8 +6,10 @@ import msgspec
 import numpy as np
 from msgspec import Struct, field
 
-from services.monitor.domain.alerts import Alarm
+from services.monitor.domain.absent import Absent
+from services.monitor.domain.alerts import Alarm, Alert
 from services.monitor.domain.clock import Checkpoint, Clock
+from services.monitor.domain.course import Course
 from services.monitor.domain.join import Join
 from services.monitor.domain.maturity import Matured
 from services.monitor.domain.pairs import Evidence
@@ -28,6 +30,8 @@ class VersionState(Struct, kw_only=True):
     checks: int = 0  # of its quality, so far
     realised: Realised = field(default_factory=Realised)
     estimates: list[tuple[int, int, float]] = field(default_factory=list)  # from, until, main metric, of past windows
+    courses: dict[str, Course] = field(default_factory=dict)  # by column
+    faulty: list[tuple[int, int]] = field(default_factory=list)  # from, until, of the newest faulty windows
     data_fault: Alarm = field(default_factory=Alarm)
     drift: Alarm = field(default_factory=Alarm)
     decay: Alarm = field(default_factory=Alarm)
@@ -42,6 +46,10 @@ class ModelState(Struct, kw_only=True):
     clock: int | None = None
     versions: dict[int, VersionState] = field(default_factory=dict)
     evidence: dict[str, Evidence] = field(default_factory=dict)
+    settled: int = 0  # matured with a label
+    absent: Absent = field(default_factory=Absent)
+    unlabelled: Alarm = field(default_factory=Alarm)
+    missed: Alert | None = None  # that runs were no better
 
 
 class StreamState(Struct, kw_only=True):

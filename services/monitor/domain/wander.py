@@ -5,6 +5,8 @@ scale sqrt(1/n + 1/m). Rows that hang together come further on the average, and 
 in some blocks and not at all in most. Both are measured on the reference's own blocks: the mean stretches the law, and
 a tail as long as that of a gamma law with this mean and scatter takes the place of the law's. As they are known from
 some blocks only, what they have over independent rows is taken as much larger as Student's quantile is than the normal.
+A KS law stretched far is that of a few independent rows, which is known exactly (Smirnov) and ends at 1: a window of
+two days of weather is like two rows, and drifts when all of it lies where the reference hardly was.
 """
 
 from collections.abc import Mapping
@@ -13,12 +15,14 @@ from math import pi, sqrt
 from typing import Any
 
 import numpy as np
-from scipy.special import chdtrc, chdtri, gammainccinv, kolmogi, kolmogorov, ndtri, stdtrit
+from scipy.special import chdtrc, chdtri, gammainccinv, kolmogi, kolmogorov, ndtri, smirnov, smirnovi, stdtrit
 
 from shared.reference import rare_bins, whole_of
 
 _MEAN = sqrt(pi / 2) * np.log(2)  # of Kolmogorov's law
 _SCATTER = sqrt(pi**2 / 12 - _MEAN**2) / _MEAN
+_CALM = 1.3
+_MANY = 100  # rows from which on Kolmogorov's law is that of Smirnov
 _LEAST_P = 1e-15
 
 
@@ -32,14 +36,28 @@ class Law:
     def beyond(self, probability: float) -> float:
         """The distance that is passed with this probability."""
         if self.compared is None:
-            return float(kolmogi(probability)) * self.scale
+            rows = self._rows
+            return float(smirnovi(rows, probability / 2) if rows < _MANY else kolmogi(probability) * self.scale)
         return float(chdtri(max(1, self.compared - 1), probability)) * self.scale**2
 
     def probability(self, distance: float) -> float:
         """Of a distance as large as this, at least 1e-15."""
         if self.compared is None:
-            return max(_LEAST_P, float(kolmogorov(distance / self.scale)))
+            rows, at_most_1 = self._rows, min(1.0, distance)
+            few = rows < _MANY
+            return max(
+                _LEAST_P, min(1.0, float(2 * smirnov(rows, at_most_1) if few else kolmogorov(distance / self.scale)))
+            )
         return max(_LEAST_P, float(chdtrc(max(1, self.compared - 1), distance / self.scale**2)))
+
+    def stretched(self, factor: float) -> "Law":
+        """Of distances so many times as long, on the average."""
+        return Law(compared=self.compared, scale=self.scale * (factor if self.compared is None else sqrt(factor)))
+
+    @property
+    def _rows(self) -> int:
+        """As many independent rows have this scale; of few the law is known exactly, and no distance is over 1."""
+        return max(1, round(self.scale**-2))
 
     @property
     def scatter(self) -> float:
@@ -71,6 +89,11 @@ class Wander:
         return cls(
             ratio=max(1.0, mean / law.mean), scatter=float(found.std(ddof=1)) / max(mean, 1e-12), blocks=len(found)
         )
+
+    @property
+    def calm(self) -> bool:
+        """Like independent rows."""
+        return self.ratio < _CALM
 
     def inflation(self, law: Law, probability: float) -> float:
         """How much further than `law` of independent rows a distance is that is passed with this probability.

@@ -28,6 +28,7 @@ class Window(Struct, kw_only=True):
     highs: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, dtype=np.float32))
     out_of_range: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     beyond: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    unseen: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # not declared
 
     def add(
         self,
@@ -37,11 +38,13 @@ class Window(Struct, kw_only=True):
         inputs: Inputs,
         scores: NDArray[np.float64],
         *,
+        unseen: NDArray[np.int64],
         cells: Cells,
     ) -> None:
         """Predictions (n,) and those of their inputs that are known (m, features); `limits` as `faults.limits`.
 
-        `cells` counts their probabilities as shared.expectation does; a window whose classes changed keeps none.
+        `unseen` counts values that are not declared, by feature; `cells` counts their
+        probabilities as shared.expectation does; a window whose classes changed keeps none.
         """
         counts = bins.count(inputs, scores)
         width = inputs.shape[1]
@@ -50,10 +53,12 @@ class Window(Struct, kw_only=True):
             self.counts, self.cells = np.zeros_like(counts), np.zeros_like(cells)
             self.lows, self.highs = np.full(width, np.inf, np.float32), np.full(width, -np.inf, np.float32)
             self.out_of_range, self.beyond = np.zeros(width, np.int64), np.zeros(width, np.int64)
+            self.unseen = np.zeros(width, np.int64)
         self.predictions += len(times)
         self.with_inputs += len(inputs)
         self.time_min, self.time_max = min(self.time_min, int(times.min())), max(self.time_max, int(times.max()))
         self.counts = self.counts + counts
+        self.unseen = self.unseen + unseen if len(self.unseen) else unseen
         self.cells = self.cells + cells if self.cells.shape == cells.shape else self.cells[:0]
         if len(inputs):
             self.lows = np.fmin(self.lows, np.fmin.reduce(inputs, axis=0))

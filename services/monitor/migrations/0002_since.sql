@@ -1,0 +1,2 @@
+-- After a sudden change a run learns from nothing older.
+ALTER TABLE run ADD COLUMN since timestamptz;
