@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.bench.figures import Figure, table_of
 
-NAMES = ("throughput", "latency", "models", "shapes", "poison")
+NAMES = ("throughput", "latency", "models", "shapes", "poison", "early-warning")
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     for name in arguments.names or NAMES:
         say = partial(console.print, f"  {name}:", highlight=False)
         say("starts")
-        found[name] = asyncio.run(import_module(f"tests.bench.{name}").measure(arguments, say))
+        found[name] = asyncio.run(import_module(f"tests.bench.{name.replace('-', '_')}").measure(arguments, say))
         console.print(table_of(found[name]))
     if arguments.json:
         said = {name: [figure.as_json() for figure in figures] for name, figures in found.items()}

@@ -69,7 +69,7 @@ class Realised(Struct, kw_only=True):
             errors={name: error},
             cost=self._cost(costs) if task == "binary" else None,
             expected={} if estimate is None else {name: estimate},
-            disagrees=estimate is not None and abs(estimate - found[name]) > _DISAGREES * error,
+            disagrees=estimate is not None and self._disagrees(task, found[name], estimate),
         )
 
     def _estimated(self, estimates: Sequence[Estimate]) -> float | None:
@@ -105,17 +105,20 @@ class Realised(Struct, kw_only=True):
         words = f"{name} {value:.4f} over {len(self.labels)} predictions, {baseline.value:.4f} promised"
         return Finding(
             subject=name,
-            explanation=words + self._compared(value, self._noise(task, value), self._estimated(estimates)),
+            explanation=words + self._compared(task, value, self._estimated(estimates)),
             overwhelming=gap > tolerance + 2 * slack,
         )
 
-    @staticmethod
-    def _compared(value: float, error: float, estimate: float | None) -> str:
+    def _compared(self, task: Task, value: float, estimate: float | None) -> str:
         if estimate is None:
             return ""
-        if abs(estimate - value) > _DISAGREES * error:
+        if self._disagrees(task, value, estimate):
             return f"; {estimate:.4f} was expected of these inputs, so what leads from inputs to labels has changed"
         return f"; {estimate:.4f} was expected of these inputs, so it is they that have changed"
+
+    def _disagrees(self, task: Task, value: float, estimate: float) -> bool:
+        """Beyond what either of them may err by."""
+        return abs(estimate - value) > _DISAGREES * max(self._noise(task, value), self._noise(task, estimate))
 
     def _noise(self, task: Task, value: float, rows: int | None = None) -> float:
         """Standard error of the main metric over this window, or over `rows` like it."""
