@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any
 
 import msgspec
@@ -170,11 +170,6 @@ class Exchange:
             each.heard[prediction.partition, prediction.offset] = prediction
             each.settle()
 
-    def _failed(self, topic: str, error: Exception) -> None:
-        followed = self._followed.pop(topic, None)
-        if followed is not None and not followed.done():
-            followed.set_exception(Unavailable(f"{topic}: {error}"))
-
     # -- in the thread
 
     def run(self, stopped: Callable[[], bool]) -> None:
@@ -196,21 +191,25 @@ class Exchange:
         self._consumer.close()
 
     def _obey(self) -> None:
-        while True:
-            try:
-                topic, following = self._orders.get_nowait()
-            except Empty:
-                return
+        """Listen to what is asked, and no longer to what nobody asks; an order that was taken back is passed over."""
+        for _ in range(self._orders.qsize()):
+            topic, following = self._orders.get()
             if following is None:
                 self._consumer.incremental_unassign(
                     [each for each in self._consumer.assignment() if each.topic == topic]
                 )
-                continue
-            try:
-                self._consumer.incremental_assign(_ends(self._consumer, topic))
-                self._loop.call_soon_threadsafe(following.set_result, None)
-            except KafkaException as error:
-                self._loop.call_soon_threadsafe(self._failed, topic, error)
+            elif following is self._followed.get(topic):
+                self._assign(topic, following)
+
+    def _assign(self, topic: str, following: asyncio.Future[None]) -> None:
+        """Go to the topic's end; tried until it works, as a topic made just now has no leader yet."""
+        try:
+            self._consumer.incremental_assign(_ends(self._consumer, topic))
+        except KafkaException as error:
+            log.warning("%s: %s; trying again", topic, error)
+            self._orders.put((topic, following))
+            return
+        self._loop.call_soon_threadsafe(following.set_result, None)
 
     def _consume(self) -> list[Record]:
         first = self._consumer.poll(_POLL_SECONDS)
