@@ -11,9 +11,12 @@ from confluent_kafka import Producer, TopicPartition
 from schemas.envelope import Envelope
 from schemas.topics import MAX_RECORD_BYTES, TOPIC_OF
 from services.deployer.predictions import Header, Output
+from shared.errors import Fatal
 from shared.settings import KafkaSettings
 
 _BY_KEY = -1  # the client's own mark for: by key
+# send_offsets_to_transaction forgets its time-out when the group's coordinator has gone: librdkafka #5456 and #5511
+_TIMEOUTS_TO_SETTLE = 2
 PRODUCER = {
     "partitioner": "murmur2_random",  # as the relay and Java clients: one model, one partition
     "linger.ms": 5,
@@ -44,9 +47,10 @@ class Package:
 
 
 class Commits(ABC):
-    """At most one package in flight; its end is awaited with `settle`."""
+    """At most one package in flight; its end is awaited with `settle`. `timeout_seconds` is each request's."""
 
-    def __init__(self, kafka: KafkaSettings, settings: dict[str, Any]) -> None:
+    def __init__(self, kafka: KafkaSettings, settings: dict[str, Any], *, timeout_seconds: int) -> None:
+        self.timeout_seconds = timeout_seconds
         self.producer = Producer(kafka.librdkafka() | PRODUCER | settings)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._in_flight: Future[bool] | None = None
@@ -74,7 +78,11 @@ class Commits(ABC):
         if self._in_flight is None:
             return True
         in_flight, self._in_flight = self._in_flight, None
-        return in_flight.result()
+        limit = _TIMEOUTS_TO_SETTLE * self.timeout_seconds
+        try:
+            return in_flight.result(limit)
+        except TimeoutError:
+            raise Fatal(f"the package in flight came to no end in {limit} s") from None
 
     def close(self) -> None:
         """End the commit thread; call after `settle`."""

@@ -28,9 +28,8 @@ class Deliveries(Commits):
     """One flush and one commit of offsets a package; `consumer` owns the partitions."""
 
     def __init__(self, kafka: KafkaSettings, *, consumer: Consumer, timeout_seconds: int) -> None:
-        super().__init__(kafka, _SETTINGS)
+        super().__init__(kafka, _SETTINGS, timeout_seconds=timeout_seconds)
         self._consumer = consumer
-        self._timeout_seconds = timeout_seconds
 
     def open(self) -> None:
         """Nothing has to be settled: a former process left no more than repeats."""
@@ -72,5 +71,5 @@ class Deliveries(Commits):
             raise Fatal(f"produce: {error}") from error
 
     def _flush(self) -> None:
-        if left := self.producer.flush(self._timeout_seconds):
-            raise Fatal(f"{left} records were not delivered in {self._timeout_seconds} s")
+        if left := self.producer.flush(self.timeout_seconds):
+            raise Fatal(f"{left} records were not delivered in {self.timeout_seconds} s")

@@ -22,8 +22,7 @@ class Transactions(Commits):
 
     def __init__(self, kafka: KafkaSettings, *, slot: int, timeout_seconds: int) -> None:
         settings = {"transactional.id": f"{_TRANSACTIONAL_ID}.{slot}", "transaction.timeout.ms": timeout_seconds * 1000}
-        super().__init__(kafka, settings)
-        self._timeout_seconds = timeout_seconds
+        super().__init__(kafka, settings, timeout_seconds=timeout_seconds)
 
     def open(self) -> None:
         """Fence the slot's process before this one and end what it left open.
@@ -43,10 +42,10 @@ class Transactions(Commits):
             self.producer.begin_transaction()
             # first of all: it waits until the broker has ended the transaction before. Outputs that come first would
             # ask to join this one too early, and ask again 20 ms later
-            self.producer.send_offsets_to_transaction(list(package.offsets), package.group, self._timeout_seconds)
+            self.producer.send_offsets_to_transaction(list(package.offsets), package.group, self.timeout_seconds)
             self.put_outputs(package.outputs)
             self.put_envelopes(package.envelopes)
-            self.producer.commit_transaction(self._timeout_seconds)
+            self.producer.commit_transaction(self.timeout_seconds)
         except KafkaException as error:
             if not error.args[0].txn_requires_abort():
                 raise Fatal(f"commit: {error}") from error
@@ -57,7 +56,7 @@ class Transactions(Commits):
 
     def _abort(self, cause: KafkaException) -> None:
         try:
-            self.producer.abort_transaction(self._timeout_seconds)
+            self.producer.abort_transaction(self.timeout_seconds)
         except KafkaException as error:
             raise Fatal(f"abort after {cause}: {error}") from error
         metrics.ABORTED.inc()
