@@ -47,7 +47,8 @@ def told(report: Report, console: Console) -> None:
         console.print(f"{violation.law} at {violation.place}: {violation.what}", style="red", highlight=False)
         for line in report.near.get(violation.what, []):
             console.print(f"    {line}", highlight=False)
-    console.print({**report.counts, "restarts": report.restarts, "seconds": report.seconds, "rested": report.rested})
+    console.print(report.counts | {"restarts": report.restarts, "seconds": report.seconds, "rested": report.rested})
+    console.print(f"the longest that a record waited for its prediction: {report.longest_wait_seconds:.1f} s")
     console.print("every law was kept" if report.ok else f"{len(report.violations)} violations", style="bold")
 
 

@@ -25,6 +25,7 @@ class Report:
     restarts: dict[str, int]
     rested: bool
     seconds: dict[str, float]
+    longest_wait_seconds: float
     near: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -53,9 +54,17 @@ class Report:
             "restarts": self.restarts,
             "rested": self.rested,
             "seconds": self.seconds,
+            "longest_wait_seconds": self.longest_wait_seconds,
             "timeline": [asdict(struck) for struck in self.log],
         }
         return json.dumps(said, indent=1)
+
+
+def longest_wait_seconds(found: Evidence, asked: Asked) -> float:
+    """Of an accepted record for its prediction, by the broker's clock."""
+    answers = (each for model in found.models.values() for each in model.answers)
+    waits = (each.timestamp_ms - asked.times.get(each.answers, each.timestamp_ms) for each in answers)
+    return max(waits, default=0) / 1000
 
 
 def counts_of(found: Evidence) -> dict[str, int]:

@@ -16,7 +16,7 @@ from schemas.topics import DATA
 from tests.chaos import evidence, feed, judge
 from tests.chaos.judge import Evidence, Rollout
 from tests.chaos.plan import PIECE_SECONDS, Fault, Plan, rollouts
-from tests.chaos.report import Report, counts_of, near
+from tests.chaos.report import Report, counts_of, longest_wait_seconds, near
 from tests.chaos.striking import Striker
 from tests.chaos.world import START_SECONDS, STREAM, World, opened
 from tests.scoring_world import until
@@ -60,6 +60,7 @@ async def run(plan: Plan, folder: Path, progress: Progress) -> Report:
         restarts=restarts,
         rested=rested,
         seconds={name: round(until - since, 1) for name, since, until in spans},
+        longest_wait_seconds=longest_wait_seconds(found, asked),
         near={violation.what: near(violation, asked, found, course.striker.log) for violation in violations[:20]},
     )
 
