@@ -137,7 +137,7 @@ def brief(seed: int, *, events: int = 15_000) -> Plan:
     """Half a minute for a small crew: few sorts, each once."""
     rng, crew = random.Random(f"{seed}/faults"), Crew(scorers=2, models=1, partitions=4, entities=200)
     few = few_sorts(crew)
-    return _planned(rng, _struck(rng, few, len(few), gap=(1.5, 2.5)), seed=seed, events=events, crew=crew)
+    return _planned(rng, _struck(rng, few, len(few), gap=(1.0, 2.0)), seed=seed, events=events, crew=crew)
 
 
 def _struck(rng: random.Random, sorts: Sequence[Sort], faults: int, gap: tuple[float, float]) -> list[Fault]:
