@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,19 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from pydantic import SecretStr
 from tritonclient.http import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
 from compose.embedded.stack import Stack
 from schemas.events.deployer import RolloutSwitched
-from schemas.topics import DATA
+from schemas.topics import DATA, PREDICTIONS
 from services.deployer.domain.arms import is_canary
-from tests.gateway_world import GRANTED, Gateway, asking, gateway, output
+from services.deployer.gateway import exchange as module
+from services.deployer.gateway.events import Event
+from services.deployer.gateway.exchange import Exchange
+from services.deployer.settings import GatewaySettings
+from tests.gateway_world import GRANTED, TOKEN, Gateway, asking, gateway, output
 from tests.scoring_world import World, changed, scorers, until
 
 pytestmark = pytest.mark.stack
@@ -155,6 +161,25 @@ async def test_a_callers_trace_goes_on_with_the_event(served: Served) -> None:
     (record,) = [each for each in world.read(DATA.of("asked")) if json.loads(each.value())["id"] == event_id]
     assert dict(record.headers())["traceparent"].decode()[:35] == TRACE[:35]
     assert (record.key(), json.loads(record.value())["entity"]) == (b"traced", "traced")
+
+
+async def test_a_model_that_nobody_asks_any_more_is_not_listened_to_until_it_is_asked_again(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, _ = served
+    monkeypatch.setattr(module, "_IDLE_SECONDS", -9.0)
+    exchange = Exchange(world.kafka, GatewaySettings(caller_token=SecretStr(TOKEN), deadline_seconds=10))
+    value = {"id": "e", "entity": "a", "time": "2013-01-01T00:00:00Z", "features": {"heat": 1}}
+    event, stopped = Event(id="e", entity="a", value=json.dumps(value).encode()), threading.Event()
+    running = asyncio.create_task(asyncio.to_thread(exchange.run, stopped.is_set))
+
+    for _ in range(2):
+        assert [each.event_id for each in await exchange.ask("asked", "asked-m0", [event])] == ["e"]
+        assert list(exchange._followed) == [PREDICTIONS.of("asked-m0")]
+        await until(lambda: exchange._followed == {})
+
+    stopped.set()
+    await running
 
 
 @pytest.mark.parametrize("aimed", [False, True])
