@@ -2,8 +2,9 @@
 predictions are good, keeps them in Delta tables exactly once and parks the others; says dataset.committed.
 
 One process consumes and commits at the same time, several share the partitions of all topics. Tables are compacted as
-they grow. Any version can be read for days (`keep_days`), and for ever when a model was trained on it: model.registered
-names the cut, so registration must not come later than that.
+they grow. Any version can be read for `keep_days`, and for ever when a model was trained on it: model.registered names
+the cut, so registration must not come later than that. Pins are kept since this service hears of them: lower
+`keep_days`, ten years, only where no version was registered before.
 
 Records are judged by the declaration that is known when they are committed, looked up once a second; scorers learn of
 it on their own, from Kafka. So around a change of a stream's spec the two may judge a record differently: it may have
