@@ -1,6 +1,7 @@
 """The data-plane loop: Kafka → buffers in one thread, buffers → Delta tables → announcements in another."""
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Callable, Collection, Coroutine
@@ -29,6 +30,7 @@ from shared.tables import Tables
 _TAKE_SECONDS = 0.2
 _LOOK_UP_SECONDS = 1.0
 _PLACE_ATTEMPTS = 20
+_LOOK_FOR_CYCLES = (200_000, 50, 1000)  # waiting records are none, and to look through them took half the time
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,8 @@ class Stream:
             Fatal: a guarantee could be broken by going on.
             KafkaException: the consumer is beyond repair.
         """
+        gc.freeze()
+        gc.set_threshold(*_LOOK_FOR_CYCLES)
         try:
             while True:
                 await self._turn()

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tests.bench.figures import Figure, table_of
 
-NAMES = ("throughput", "latency", "models", "shapes", "poison", "early-warning")
+NAMES = ("throughput", "latency", "models", "shapes", "poison", "ingest", "commits", "early-warning")
 
 
 def main() -> None:

@@ -1,0 +1,116 @@
+"""One ingestor process against a bare consume of the same topic by the same client settings, in one run.
+
+The workload: 12 floats, JSON events, 4 partitions; validated, profiled, committed to a Delta table on S3 exactly once
+and announced. The bare consumer only counts what it is given. Each is measured several times, one after the other in
+turn, the ingestor from the assignment of its partitions to the commit that holds the last event asked for.
+"""
+
+import asyncio
+import os
+import re
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import httpx
+import numpy as np
+from confluent_kafka import Consumer
+
+from compose.embedded.stack import Stack
+from schemas.specs import FloatFeature, Label, StreamSpec
+from schemas.topics import DATA
+from services.ingestor.messages import BATCH, client_settings
+from shared.settings import KafkaSettings
+from tests.bench.figures import Figure
+from tests.integration import ingestor_parts as parts
+from tests.scoring_world import free_port
+
+FEATURES = tuple(f"x{number}" for number in range(12))
+STREAM = StreamSpec(
+    stream="bench",
+    entity="machine",
+    partitions=4,
+    features={name: FloatFeature(type="float") for name in FEATURES},
+    label=Label(type="bool", delay=timedelta(hours=1)),
+)
+REPEATS = 3
+Say = Callable[[str], None]
+_MORE = 1.2  # events in the topic for each one that is timed: the last commits are not full
+_LIMIT_SECONDS = 240
+
+
+async def measure(arguments: Namespace, say: Say) -> list[Figure]:
+    """Rows committed and announced a second, beside messages that the client hands over a second."""
+    with TemporaryDirectory(prefix="modelbus-bench-") as folder:
+        async with Stack(Path(folder), parts=frozenset({"kafka", "postgres", "s3"})) as stack:
+            os.environ.update(stack.environment)
+            bare, ours = [], []
+            for turn in range(REPEATS):
+                say(f"round {turn + 1} of {REPEATS}, {arguments.events:,} events")
+                spec = await parts.apply(STREAM.model_copy(update={"stream": f"bench{turn}"}))
+                topic = DATA.of(spec.stream)
+                await asyncio.to_thread(_feed, topic, int(arguments.events * _MORE))
+                bare.append(await asyncio.to_thread(_bare, topic, arguments.events))
+                ours.append(await asyncio.to_thread(_ours, Path(folder), topic, arguments.events))
+                bare.append(await asyncio.to_thread(_bare, topic, arguments.events))
+                say(f"{ours[-1]:,.0f} rows/s; bare {bare[-2]:,.0f} and {bare[-1]:,.0f} messages/s")
+    what = f"ingest into a table, one process, {len(FEATURES)} floats, against a bare consume"
+    return [Figure(what=what, unit="events/s", ours=median(ours), ceiling=median(bare), bound=">= 0.5")]
+
+
+def _feed(topic: str, events: int) -> None:
+    rng = np.random.default_rng(1)
+    names = ",".join(f'"{name}":%.4f' for name in FEATURES)
+    said = [names % tuple(row) for row in rng.normal(size=(1000, len(FEATURES))).tolist()]
+    writer = parts.producer(**{"queue.buffering.max.messages": 2_000_000, "partitioner": "murmur2_random"})
+    for number in range(events):
+        entity = f"machine-{number % 4000}"
+        features = said[number % len(said)]
+        value = f'{{"id":"e{number}","entity":"{entity}","time":"2013-01-01T00:00:00Z","features":{{{features}}}}}'
+        writer.produce(topic, value, entity)
+        if number % 10_000 == 0:
+            writer.poll(0)
+    assert writer.flush(120) == 0
+
+
+def _bare(topic: str, events: int) -> float:
+    """The ceiling: messages handed over by the client, and nothing done with them."""
+    consumer = Consumer(client_settings(KafkaSettings()) | {"group.id": f"bare-{time.monotonic_ns()}"})
+    consumer.subscribe([topic])
+    first, done = 0.0, 0
+    deadline = time.monotonic() + _LIMIT_SECONDS
+    while done < events:
+        assert time.monotonic() < deadline, f"{done} of {events}"
+        messages = consumer.consume(BATCH, 0.2)
+        first = first or (time.perf_counter() if messages else 0.0)
+        done += len(messages)
+    seconds = time.perf_counter() - first
+    consumer.close()
+    return done / seconds
+
+
+def _ours(folder: Path, topic: str, events: int) -> float:
+    log, port = folder / f"{topic}.log", free_port()
+    settings = {"MODELBUS_INGESTOR_HTTP_PORT": str(port), "MODELBUS_INGESTOR_COMMIT_SECONDS": "2"}
+    with parts.ingestor(log, **settings):
+        parts.until(lambda: re.search(rf"assigned: .*{topic}/", log.read_text()))
+        began = time.perf_counter()
+        committed = parts.until(lambda: _committed(port, topic, events), _LIMIT_SECONDS)
+        return committed / (time.perf_counter() - began)
+
+
+def _committed(port: int, topic: str, events: int) -> float | None:
+    """Rows of the table, once there are so many."""
+    name = 'modelbus_ingestor_rows_total{table="' + topic.replace(".", "/") + '"} '
+    found = re.search(re.escape(name) + r"([0-9.e+]+)", httpx.get(f"http://127.0.0.1:{port}/metrics").text)
+    return rows if found and (rows := float(found[1])) >= events else None
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(prog="python -m tests.bench.ingest", description=__doc__)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    print(asyncio.run(measure(parser.parse_args(), print)))  # noqa: T201  # the result
