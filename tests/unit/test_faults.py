@@ -9,7 +9,8 @@ from services.monitor.domain.bins import Bins
 from services.monitor.domain.faults import faults, limits
 from services.monitor.domain.windows import Window
 from shared.expectation import count
-from shared.reference import binned, feature_reference
+from shared.reference import binned, feature_reference, with_blocks
+from tests.unit.early_warning import weather
 from tests.unit.monitor_cases import STREAM
 
 Values = NDArray[np.float64]
@@ -25,7 +26,7 @@ def miles(rng: np.random.Generator, rows: int) -> Values:
 
 
 def explained(usual: Values, seen: Values, unseen: int = 0) -> list[str]:
-    part = feature_reference(STREAM.features["heat"], usual)
+    part = with_blocks(feature_reference(STREAM.features["heat"], usual), usual, ROWS)
     bins = Bins.of({"features": {"heat": part}, "score": binned(np.linspace(0, 1, 500))}, ["heat"])
     declared = {**STREAM.model_dump(mode="json"), "features": {"heat": {"type": "float"}}}
     window, inputs = Window(number=0, start={}), seen.astype(np.float32).reshape(-1, 1)
@@ -66,6 +67,15 @@ def test_a_shift_or_another_spread_is_no_fault(shift: float, spread: float) -> N
         usual, seen = fahrenheit(rng, 20_000), fahrenheit(rng, ROWS)
 
         assert explained(usual, 60 + shift * 15 + (seen - 60) * spread) == []
+
+
+def test_a_spell_of_what_wanders_is_not_taken_for_another_unit() -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        usual, seen = np.split(60 + 15 * weather(rng, 3000 + ROWS), [3000])
+
+        assert explained(usual, seen) == []
+        assert "far from the reference" in explained(usual, seen * 1000)[0]
 
 
 def test_values_that_are_not_declared_are_a_fault_and_a_missing_surge_is_another() -> None:

@@ -5,7 +5,9 @@
 - a frozen value: a number that varied has one value in the whole window;
 - a wrong unit: most numbers lie outside the declared range, or further from what the version was trained on than three
   times its whole width; or the window is far from the reference and becomes like it when it is taken for another unit.
-The rules are coarse on purpose: what they find is left out of training.
+The rules are coarse on purpose: what they find is left out of training. Of a column that wanders by itself nobody can
+say which unit a window is in: a cold day in Fahrenheit looks like a usual one in Celsius. There only the declared range
+speaks, and what lies further away by as much as the column wanders.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,7 +58,8 @@ def faults(window: Window, bins: Bins) -> list[Finding]:
             why = (
                 _frozen(window, index, reference[:-1])
                 or _wrong_unit(window, index, int(counts[:-1].sum()))
-                or _other_unit(window, index, counts[:-1], reference[:-1], column.edges.astype(np.float64))
+                or (column.wander.calm and _other_unit(window, index, counts[:-1], reference[:-1], column.edges))
+                or None
             )
         if why is not None:
             found.append(Finding(subject=column.name, explanation=f"{column.name}: {why}", overwhelming=True))
@@ -97,12 +100,13 @@ def _wrong_unit(window: Window, index: int, present: int) -> str | None:
 
 
 def _other_unit(
-    window: Window, index: int, counts: Counts, reference: Counts, edges: NDArray[np.float64]
+    window: Window, index: int, counts: Counts, reference: Counts, bounds: NDArray[np.float32]
 ) -> str | None:
     """Were the reference in another unit, it would have the window's shares below each edge, and its ends.
 
     What really changed to just the values of another unit is taken for it; people are told in any case.
     """
+    edges = bounds.astype(np.float64)
     if len(edges) < _DISTINCT or reference.sum() < _LEAST:
         return None
     now, then = (np.cumsum(part)[:-1] / part.sum() for part in (counts, reference))
@@ -146,6 +150,7 @@ def limits(bins: Bins, spec: StreamSpec) -> Inputs:
             high = np.inf if declared.max is None else declared.max
         if column.edges is not None and len(column.edges) > 1:
             first, last = float(column.edges[0]), float(column.edges[-1])
-            near = (first - _FAR * (last - first), last + _FAR * (last - first))
+            far = _FAR * column.wander.ratio * (last - first)
+            near = (first - far, last + far)
         rows.append((low, high, *near))
     return np.array(rows, dtype=np.float32).T

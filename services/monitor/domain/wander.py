@@ -92,8 +92,8 @@ class Wander:
 
     @property
     def calm(self) -> bool:
-        """Like independent rows."""
-        return self.ratio < _CALM
+        """Like independent rows, as far as is known."""
+        return self.blocks > 0 and self.ratio < _CALM
 
     def inflation(self, law: Law, probability: float) -> float:
         """How much further than `law` of independent rows a distance is that is passed with this probability.
