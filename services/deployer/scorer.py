@@ -90,7 +90,7 @@ async def _watch(health: Health, streams: Sequence[Stream]) -> None:
 
 
 async def _tidy() -> None:
-    """Look for garbage in cycles at times of our own: looking after every 700 headers costs a third of the answers."""
+    """Look for garbage in cycles at times of our own: looking after every 700 headers costs a tenth of an answer."""
     gc.collect()
     gc.freeze()
     gc.disable()
