@@ -1,6 +1,7 @@
 """Delta tables on S3: every accepted record of a stream or model, one row each; pinned versions stay readable."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -44,7 +45,8 @@ _CONFIGURATION: Final[dict[str, str | None]] = {
     "delta.enableExpiredLogCleanup": "false",  # models pin versions: only the ingestor knows what may go
     "delta.deletedFileRetentionDuration": "interval 1 second",  # it needs no tombstones: checkpoints only grow by them
 }
-_LARGE_BYTES: Final = 64 * 1024 * 1024  # of a file that is left alone: what a compaction writes is bounded by it
+_EPOCH: Final = pa.field("epoch", pa.int32())  # the first column: statistics are kept of the first ones only
+_EPOCH_BYTES: Final = 32 * 1024 * 1024  # of Parquet, about: a compaction holds so much in memory, and rewrites no more
 _HOOKS: Final = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 
 
@@ -134,7 +136,7 @@ class Tables:
         except NoTable:
             DeltaTable.create(
                 self.uri(kind, owner),
-                schema,
+                pa.schema([_EPOCH, *schema]),
                 mode="ignore",
                 configuration=_CONFIGURATION,
                 storage_options=self.storage_options,
@@ -179,9 +181,38 @@ class Tables:
             deltalake.exceptions.DeltaError, OSError: S3 failed.
         """
         table = self.open(kind, owner, version)
-        there = [field.name for field in table.schema().fields]
+        there = [field.name for field in table.schema().fields if field.name != _EPOCH.name]
         wanted = there if columns is None else [name for name in columns if name in there]
         return table.to_pyarrow_table(columns=wanted, filters=filters)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The newest rows of a table: those that share a number. They are rewritten as one file while that is small."""
+
+    number: int
+    files: int
+    bytes: int
+    largest: int
+
+    @classmethod
+    def of(cls, table: DeltaTable) -> "Epoch":
+        """Of a snapshot."""
+        files = pa.table(table.get_add_actions(flatten=True))
+        if f"max.{_EPOCH.name}" not in files.column_names:
+            return cls(0, 0, 0, 0)
+        numbers, sizes = files[f"max.{_EPOCH.name}"], files["size_bytes"]
+        newest = pc.max(numbers).as_py() or 0
+        mine = pc.filter(sizes, pc.equal(numbers, newest))
+        return cls(newest, len(mine), pc.sum(mine).as_py() or 0, pc.max(mine).as_py() or 0)
+
+    def next(self) -> int:
+        """The number of rows to be added: another one when what is there has been rewritten for the last time."""
+        return self.number + (self.largest >= _EPOCH_BYTES // 2)
+
+    def due(self, files: int) -> bool:
+        """Whether it has come to more than so many files, or is large enough to be rewritten for the last time."""
+        return self.files > 1 and (self.files > files or self.bytes >= _EPOCH_BYTES)
 
 
 def append(table: DeltaTable, rows: pa.Table, offsets: Mapping[str, int], metadata: Mapping[str, str]) -> None:
@@ -195,33 +226,40 @@ def append(table: DeltaTable, rows: pa.Table, offsets: Mapping[str, int], metada
         deltalake.exceptions.CommitFailedError: somebody made that version first (or S3 failed: reload and compare).
         deltalake.exceptions.DeltaError, OSError: S3 failed, before or after the commit: reload and compare.
     """
+    numbers = pa.repeat(pa.scalar(Epoch.of(table).next(), _EPOCH.type), rows.num_rows)
     transactions = [Transaction(app_id, offset) for app_id, offset in offsets.items()]
-    write_deltalake(
+    _commit(
         table,
-        rows,
-        mode="append",
-        schema_mode="merge",
-        commit_properties=CommitProperties(
-            custom_metadata=dict(metadata), max_commit_retries=0, app_transactions=transactions
-        ),
-        post_commithook_properties=_HOOKS,
+        rows.add_column(0, _EPOCH, numbers),
+        CommitProperties(custom_metadata=dict(metadata), max_commit_retries=0, app_transactions=transactions),
     )
 
 
 def compact(table: DeltaTable) -> None:
-    """Rewrite small files as large ones: one more version with the same rows; older versions stay readable.
+    """Rewrite the newest epoch as one file: one more version with the same rows; older versions stay readable.
 
-    Commits that others make meanwhile are no hindrance, `table` then holds them too.
+    As an append, it makes exactly the next version of the snapshot, or fails. Delta's own compaction does not: two of
+    them at once, as by a process that was frozen, both succeed, and every row is there twice (deltalake 1.6.6).
 
     Raises:
-        deltalake.exceptions.DeltaError, OSError: S3 failed, or somebody else compacted.
+        deltalake.exceptions.DeltaError, OSError: S3 failed, or somebody else made that version.
     """
-    table.optimize.compact(target_size=_LARGE_BYTES, post_commithook_properties=_HOOKS)
+    number = Epoch.of(table).number
+    rows = table.to_pyarrow_table(filters=[(_EPOCH.name, "=", number)])
+    _commit(table, rows, CommitProperties(max_commit_retries=0), replaced=f"{_EPOCH.name} = {number}")
 
 
-def small_files(table: DeltaTable) -> int:
-    """How many files of a snapshot compaction would rewrite."""
-    return int(pc.sum(pc.less(pa.table(table.get_add_actions())["size_bytes"], _LARGE_BYTES)).as_py() or 0)
+def _commit(table: DeltaTable, rows: pa.Table, properties: CommitProperties, *, replaced: str | None = None) -> None:
+    """Add rows, in the place of those of which the predicate `replaced` holds."""
+    write_deltalake(
+        table,
+        rows,
+        mode="append" if replaced is None else "overwrite",
+        predicate=replaced,
+        schema_mode="merge",
+        commit_properties=properties,
+        post_commithook_properties=_HOOKS,
+    )
 
 
 def commits_since(table: DeltaTable, version: int) -> list[tuple[int, dict[str, Any]]]:

@@ -311,7 +311,7 @@ def scorers(folder: Path, count: int = 1, **settings: Any) -> Iterator[list[Scor
             scorer.stop(signal.SIGKILL)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 60, every: float = 0.2) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 180, every: float = 0.2) -> None:
     """Poll until it holds.
 
     Raises:

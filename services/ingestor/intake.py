@@ -17,7 +17,7 @@ from services.ingestor.domain.rows import Reading, read, reader_of
 from services.ingestor.domain.sources import Source
 from services.ingestor.parking import Parking
 from services.ingestor.settings import Settings
-from shared.tables import Tables, append, compact, schema_of, small_files
+from shared.tables import Epoch, Tables, append, compact, schema_of
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,6 @@ class Snapshot:
     def __init__(self, table: DeltaTable, source: Source) -> None:
         self.table = table
         self.rows: int = table.count()
-        self.small_files = small_files(table)
         self.offsets = {p: table.transaction_version(source.app_id(p)) or 0 for p in range(source.spec.partitions)}
 
 
@@ -149,14 +148,13 @@ class Intake:
         append(snapshot.table, reading.rows, offsets, {METADATA: event.model_dump_json()})
         snapshot.offsets |= batch.nexts
         snapshot.rows = event.rows_total
-        snapshot.small_files += 1
 
     def tidy(self) -> None:
         """Keep the number of files small, so that commits and reads stay fast; a failure costs nothing."""
         with self._lock:
             snapshot = self._newest()
-            if snapshot.small_files > self._settings.compact_files:
-                self._snapshot = None  # afterwards it may hold others' commits
+            if Epoch.of(snapshot.table).due(self._settings.compact_files):
+                self._snapshot = None  # somebody else's commit may have gone before
                 try:
                     compact(snapshot.table)
                 except (DeltaError, OSError) as error:

@@ -14,7 +14,7 @@ from tests.chaos.world import World, aside
 from tests.scoring_world import free_port, until
 
 RESET_SOON_SECONDS = 0.1
-TRAP_SECONDS = 20.0
+TRAP_SECONDS = 60.0
 ZOMBIE_SECONDS = 3.0
 WEATHERS = {
     "cut": Weather(refuses=True),

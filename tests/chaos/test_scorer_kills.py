@@ -29,9 +29,9 @@ async def test_kills_freezes_and_a_switch_lose_and_repeat_nothing(stack: Stack, 
         for round_number in range(3):
             await torment(world, pair, rng, freeze=round_number % 2 == 1)
             if round_number == 1:
-                await until(lambda: world.predictions() != [], 60)
+                await until(lambda: world.predictions() != [])
                 world.say(changed(2, first, second, share=0.5))
-        await until(lambda: settled(world, pair), 60)
+        await until(lambda: settled(world, pair))
 
     world.assert_exactly_once()
     revisions = [(each["partition"], each["offset"], each["revision"]) for each in world.predictions()]

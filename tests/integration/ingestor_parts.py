@@ -31,7 +31,7 @@ START = datetime(2013, 1, 1, tzinfo=UTC)
 Found = TypeVar("Found")
 
 
-def until(look: Callable[[], Found | None], seconds: float = 90) -> Found:
+def until(look: Callable[[], Found | None], seconds: float = 180) -> Found:
     """What `look` finds, once it finds something."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -193,7 +193,7 @@ async def monitor_process(log: Path, **settings: str) -> AsyncIterator[Callable[
         await asyncio.wait_for(keeper, 30)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 180.0) -> None:
     """Poll until it holds.
 
     Raises:

@@ -68,7 +68,7 @@ async def test_a_rollback_withdraws_what_the_canary_served_and_nothing_else(stac
     model = world.models[0].model
 
     async def serve(number: int, count: int) -> None:
-        await until(lambda: switched_to(world, number), 60)
+        await until(lambda: switched_to(world, number))
         world.feed(count)
         await until(lambda: len(world.predictions()) >= len(world.fed))
 
@@ -150,7 +150,7 @@ async def test_a_deployer_that_is_killed_at_any_moment_publishes_each_correction
         register(world, version)
     world.say(RolloutOrdered(model=model, order="promote", actor="ada", reason="sure"))
     with deployer():
-        await until(lambda: revision(world) == 3, 60)
+        await until(lambda: revision(world) == 3)
     answer(world, 4000, 1, 1)
     for foreign in (b"no prediction", None):
         write_foreign(world, foreign)
@@ -175,7 +175,7 @@ async def test_a_deployer_that_is_killed_at_any_moment_publishes_each_correction
             standing.append(len(world.read(topic)))
     assert 0 < standing[0] < len(fallen)
     with deployer():
-        await until(lambda: len(published(world)) == 1, 60)
+        await until(lambda: len(published(world)) == 1)
 
     assert_withdrawn(world, fallen)
     assert json.loads(world.read(CORRECTIONS.of(model))[0].value())["arm"] == "champion"
@@ -189,7 +189,7 @@ async def test_what_never_served_is_withdrawn_with_no_corrections(stack: Stack) 
     world.say(RolloutOrdered(model=model, order="promote", actor="ada", reason="sure"))
     world.say(rolled_back(world))
     with deployer():
-        await until(lambda: revision(world) == 4, 60)
+        await until(lambda: revision(world) == 4)
         assert published(world) == []
         for partition in range(world.stream.partitions):
             place = {"partition": partition, "offset": 0, "revision": 4}

@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from compose.embedded.stack import Stack
 from schemas.specs import BoolFeature
@@ -25,7 +25,7 @@ from services.ingestor.settings import Settings
 from shared import postgres
 from shared.kafka import control_topics, ensure_topics
 from shared.settings import KafkaSettings, PostgresSettings, S3Settings
-from shared.tables import Tables, append
+from shared.tables import Tables, append, compact
 from tests.integration import ingestor_parts as parts
 
 pytestmark = pytest.mark.stack
@@ -170,6 +170,22 @@ async def test_compaction_keeps_rows_places_and_older_versions_and_says_nothing(
     assert Tables(S3Settings()).read("data", source.owner, 3).num_rows == 3
 
 
+async def test_of_two_that_compact_from_one_snapshot_one_fails_and_no_row_is_there_twice(source: Source) -> None:
+    table = intake(source)
+    table.place([0])
+    for number in range(5):
+        fill(table, 0, range(number, number + 1))
+        table.commit()
+    first, second = (Tables(S3Settings()).open("data", source.owner) for _ in range(2))
+
+    compact(first)
+    with pytest.raises(CommitFailedError):
+        compact(second)
+
+    assert places(source) == [(0, offset) for offset in range(5)]
+    assert len(first.file_uris()) == 1
+
+
 async def test_a_feature_declared_later_becomes_a_column(source: Source) -> None:
     table = intake(source)
     table.place([0])
@@ -281,7 +297,7 @@ def _outlive(way: _Outage, stream: str, log: Path, detour: dict[str, str]) -> No
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(30)
         way.restore()
-        parts.until(lambda: _rows_said(table) == 5000, 60)
+        parts.until(lambda: _rows_said(table) == 5000)
 
 
 def _rows_said(table: str) -> int:

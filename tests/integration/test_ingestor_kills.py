@@ -47,9 +47,9 @@ async def test_rows_are_the_accepted_records_though_ingestors_are_killed_or_froz
             before.signal(signal.SIGKILL)
         sent.stop()
         ends = parts.ends(f"data.{spec.stream}", spec.partitions)
-        parts.until(lambda: parts.holds("data", spec.stream, ends), seconds=120)
+        parts.until(lambda: parts.holds("data", spec.stream, ends))
         good = len(sent.values) - len(_bad(sent.values))
-        parts.until(lambda: _said_rows(f"data/{spec.stream}") == good or None, seconds=60)
+        parts.until(lambda: _said_rows(f"data/{spec.stream}") == good or None)
 
     _check_rows(spec, sent.values)
     _check_letters(spec, sent.values)
@@ -76,9 +76,9 @@ async def test_rows_are_the_accepted_records_while_two_and_three_ingestors_come_
         _until_next_version(spec, 2)
         sent.stop()
         ends = parts.ends(f"data.{spec.stream}", spec.partitions)
-        parts.until(lambda: parts.holds("data", spec.stream, ends), seconds=120)
+        parts.until(lambda: parts.holds("data", spec.stream, ends))
         good = len(sent.values) - len(_bad(sent.values))
-        parts.until(lambda: _said_rows(f"data/{spec.stream}") == good or None, seconds=60)
+        parts.until(lambda: _said_rows(f"data/{spec.stream}") == good or None)
         assert all(life.alive() for life in lives)
 
     _check_rows(spec, sent.values)

@@ -95,7 +95,7 @@ async def test_a_record_that_ends_its_process_again_and_again_is_parked_and_all_
         process = parts.spawn(log, **deadly)
         assert process.wait(60) == -signal.SIGKILL, log.read_text()
     with parts.ingestor(log, **deadly):
-        parts.until(lambda: parts.holds("data", spec.stream, ends), seconds=120)
+        parts.until(lambda: parts.holds("data", spec.stream, ends))
 
     rows = Tables(S3Settings()).read("data", spec.stream, None, ["id"])["id"].to_pylist()
     assert sorted(rows) == sorted(record["id"] for record in records if "deadly" not in record["id"])

@@ -189,7 +189,7 @@ async def test_a_dry_run_tells_the_plan_and_changes_nothing(client: httpx.AsyncC
         "drought": "created",
     }
     assert changes["rivers"]["fields"] == [{"field": "lateness", "old": "PT1H", "new": "PT2H"}]
-    assert len(changes["drought"]["topics"]) == 2
+    assert changes["drought"]["topics"] == ["predictions.drought", "shadow.drought", "corrections.drought"]
     assert (await Reading(pool).stream("rivers")).revision == 1
     assert await pool.fetchval("SELECT count(*) FROM outbox") == 0
 

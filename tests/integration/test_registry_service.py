@@ -62,7 +62,7 @@ async def apply(client: httpx.AsyncClient) -> list[str]:
     return [change["verdict"] for change in answer.json()["changes"]]
 
 
-async def first_said(wanted: Callable[[Envelope], bool], timeout_seconds: float = 60) -> Envelope:
+async def first_said(wanted: Callable[[Envelope], bool], timeout_seconds: float = 180) -> Envelope:
     """Read the registry's topic from its beginning; in a thread, as the registry lives in this loop."""
     return await asyncio.to_thread(_first_said, wanted, time.monotonic() + timeout_seconds)
 

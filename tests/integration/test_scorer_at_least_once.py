@@ -48,7 +48,7 @@ async def test_kills_may_repeat_answers_but_lose_none(stack: Stack, tmp_path: Pa
             victim.send(signal.SIGKILL)
             victim.process.wait()
             victim.start()
-        await until(lambda: {each["event_id"] for each in world.predictions()} == set(world.fed), 60)
+        await until(lambda: {each["event_id"] for each in world.predictions()} == set(world.fed))
 
     answers = {each["event_id"]: each for each in world.predictions()}
     assert all(answers[each["event_id"]] == each for each in world.predictions())

@@ -186,10 +186,10 @@ async def test_a_new_owner_serves_nothing_below_what_its_partitions_were_served_
         )
         world.feed(200)
         scorer.start()
-        await until(lambda: "held back" in scorer.log(), 60)
+        await until(lambda: "held back" in scorer.log())
         assert world.predictions() == []
         world.release(2)
-        await until(all_answered(world), 60)
+        await until(all_answered(world))
 
     world.assert_exactly_once()
     assert {(each["version"], each["revision"]) for each in world.predictions()} == {(2, 2)}
