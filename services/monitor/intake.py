@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from schemas.specs import StreamSpec
-from services.monitor.domain.clock import micros
+from services.monitor.domain.clock import micros_of
 from services.monitor.domain.join import Score
 from services.monitor.domain.rows import UNSEEN, Values
-from shared.records import PREDICTIONS, UNREADABLE, LabelDecoder, StreamDecoder
+from shared.records import PREDICTIONS, UNREADABLE, LabelDecoder, Prediction, StreamDecoder
 
 Record = tuple[int, bytes | None]  # offset, value
+Decoded = TypeVar("Decoded")
 _MAX_OFFSET = 2**63
 
 
@@ -38,16 +40,14 @@ class DataPart:
     refused: int
 
 
-@dataclass(frozen=True)
-class LabelSaid:
+class LabelSaid(Struct, frozen=True, gc=False):
     offset: int
     id: str
     time: int
     value: float
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True, gc=False):
     """A prediction or shadow record."""
 
     partition: int
@@ -82,7 +82,7 @@ class Intake:
             values[row, [self._columns[name] for kind, name in _split(flags) if kind == "unseen"]] = UNSEEN
         return DataPart(
             offsets=np.array([records[position][0] for position in batch.positions], dtype=np.int64),
-            times=[micros(record.time) for record in batch.records],
+            times=micros_of(record.time for record in batch.records),
             ids=[record.id for record in batch.records],
             entities=[record.entity for record in batch.records],
             values=values,
@@ -94,7 +94,7 @@ class Intake:
 
         One that is ahead while those behind it are not stands out of turn: it must not hold them up.
         """
-        read = [self._label(offset, value) for offset, value in lane.records]
+        read = self._labels_of(lane.records)
         lane.taken = max((at for at, said in enumerate(read, 1) if said and not ahead(said.time)), default=0)
         while lane.taken < len(read) and read[lane.taken] is None:
             lane.taken += 1
@@ -102,43 +102,59 @@ class Intake:
         self.refused_labels += lane.taken - len(taken)
         return taken
 
-    def _label(self, offset: int, value: bytes | None) -> LabelSaid | None:
-        try:
-            record = self._labels.decode(value)
-        except UNREADABLE:
-            return None
-        return LabelSaid(offset, record.id, micros(record.time), self._code(record.label))
+    def _labels_of(self, records: Sequence[Record]) -> list[LabelSaid | None]:
+        """None for what breaks the contract."""
+        read = _decoded(self._labels.decode, records)
+        times = iter(micros_of(record.time for record in read if record is not None))
+        return [
+            None if record is None else LabelSaid(offset, record.id, next(times), self._code(record.label))
+            for (offset, _), record in zip(records, read, strict=True)
+        ]
 
     def _code(self, label: Any) -> float:
         return self._classes[label] if self._classes else float(label)
 
     def answers(self, partition: int, lane: Lane, known: Callable[[Answer], bool]) -> list[Answer]:
         """Answers of a lane up to the first that is ahead of what is known; sets how many records were taken."""
-        answers = []
-        for offset, value in lane.records:
-            answer = self._answer(partition, offset, value)
-            if answer is None:
-                self.refused_answers += 1
-            elif known(answer):
-                answers.append(answer)
-            else:
-                break
-            lane.taken += 1
-        return answers
+        read = self._answers_of(partition, lane.records)
+        lane.taken = next((at for at, each in enumerate(read) if each is not None and not known(each)), len(read))
+        taken = [answer for answer in read[: lane.taken] if answer is not None]
+        self.refused_answers += lane.taken - len(taken)
+        return taken
 
-    def _answer(self, partition: int, offset: int, value: bytes | None) -> Answer | None:
+    def _answers_of(self, partition: int, records: Sequence[Record]) -> list[Answer | None]:
         """None for what no scorer writes."""
-        try:
-            said = PREDICTIONS.decode(value or b"")
-        except UNREADABLE:
-            return None
-        if not (said.partition in self._partitions and 0 <= said.offset < _MAX_OFFSET and 1 < said.time.year < 9999):
-            return None
-        classes = self.spec.label.values
-        output = tuple(said.probabilities.get(name, 0.0) for name in classes) if said.probabilities else (said.score,)
-        score = Score(said.version, said.revision, said.arm, output)
-        time = micros(said.time)
-        return Answer(partition, offset, said.event_id, time, said.partition, said.offset, score, said.score)
+        read = [said if said and self._written(said) else None for said in _decoded(PREDICTIONS.decode, records)]
+        times, classes = iter(micros_of(said.time for said in read if said is not None)), self.spec.label.values
+        return [
+            None if said is None else _answer(partition, offset, next(times), said, classes)
+            for (offset, _), said in zip(records, read, strict=True)
+        ]
+
+    def _written(self, said: Prediction) -> bool:
+        """Whether it stands where a record can, and when."""
+        return said.partition in self._partitions and 0 <= said.offset < _MAX_OFFSET and 1 < said.time.year < 9999
+
+
+def _answer(partition: int, offset: int, time: int, said: Prediction, classes: Sequence[str]) -> Answer:
+    output = tuple(said.probabilities.get(name, 0.0) for name in classes) if said.probabilities else (said.score,)
+    score = Score(said.version, said.revision, said.arm, output)
+    return Answer(partition, offset, said.event_id, time, said.partition, said.offset, score, said.score)
+
+
+def _decoded(decode: Callable[[bytes], Decoded], records: Sequence[Record]) -> list[Decoded | None]:
+    """All at once where all can be read; None for each that cannot."""
+    try:
+        return [decode(value or b"") for _, value in records]
+    except UNREADABLE:
+        return [_read(decode, value) for _, value in records]
+
+
+def _read(decode: Callable[[bytes], Decoded], value: bytes | None) -> Decoded | None:
+    try:
+        return decode(value or b"")
+    except UNREADABLE:
+        return None
 
 
 def _split(flags: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -59,8 +59,10 @@ class Engine:
 
     def _data(self, parts: Mapping[int, DataPart]) -> None:
         state = self.state
-        seen = (zip(part.times, part.ids, part.entities, strict=True) for part in parts.values())
-        state.clock.advance(_in_turn(seen))
+        times = [time for part in parts.values() for time in part.times]
+        if times and not state.clock.steady(times):
+            seen = (zip(part.times, part.ids, part.entities, strict=True) for part in parts.values())
+            state.clock.advance(_in_turn(seen))
         for partition, part in parts.items():
             state.refused += part.refused
             if not part.ids:

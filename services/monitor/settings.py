@@ -16,4 +16,6 @@ class Settings(HttpSettings):
     early_labels: int = Field(default=50_000, ge=100)  # labels of a model that wait for their predictions
     unanswered_rows: int = Field(default=50_000, ge=100)  # feature rows of a stream that wait for their predictions
     round_seconds: float = Field(default=0.2, ge=0)  # a new round starts at most this often
-    snapshot_seconds: float = Field(default=2.0, gt=0)  # state that decided nothing is written this often
+    snapshot_seconds: float = Field(
+        default=2.0, gt=0
+    )  # state that decided nothing, or of a backlog, is written this often

@@ -11,9 +11,10 @@ budget of a round in records (a share is _LEAST_SHARE at least); the client's ow
 
 import logging
 import time
-from collections import deque
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -44,7 +45,7 @@ class _Buffer:
     """What was fetched of a partition and not yet taken, and the offset up to which it was fetched."""
 
     fetched: int
-    records: deque[Record] = field(default_factory=deque)
+    records: list[Record] = field(default_factory=list)
     paused: bool = False
 
 
@@ -75,14 +76,15 @@ class Reader:
         self._consumer.close()
 
     def read(self, facts: StreamFacts, positions: Mapping[str, Vector], budget: int) -> dict[Where, Lane]:
-        """Read on to the ends as they are now, or a fair share of the budget each.
+        """Read on to the ends as they are now, or a fair share of the budget each; what is at its end takes none.
 
         Raises:
             Fatal: the broker says something that a reader cannot mend.
         """
         ends = self._ends_seen = self._ends(facts)
         self._assign(ends, positions)
-        share = max(_LEAST_SHARE, budget // max(1, len(ends)))
+        some = sum(end > self._start(where, positions) for where, end in ends.items())
+        share = max(_LEAST_SHARE, budget // max(1, some))
         wanted = {where: self._target(where, end, positions, share) for where, end in ends.items()}
         self._fetch(wanted, share)
         return {where: self._lane(where, target, ends[where]) for where, target in wanted.items()}
@@ -103,9 +105,7 @@ class Reader:
     def taken(self, lanes: Mapping[Where, Lane]) -> None:
         """Let go of what a round took."""
         for where, lane in lanes.items():
-            records = self._buffers[where].records
-            for _ in range(lane.taken):
-                records.popleft()
+            del self._buffers[where].records[: lane.taken]
 
     def _ends(self, facts: StreamFacts) -> dict[Where, int]:
         outputs = [family.of(model) for model in facts.models for family in (PREDICTIONS, SHADOW)]
@@ -140,9 +140,11 @@ class Reader:
         self._buffers |= {where: _Buffer(fetched=start) for where, start in starts.items()}
 
     def _target(self, where: Where, end: int, positions: Mapping[str, Vector], share: int) -> int:
+        return min(end, self._start(where, positions) + share)
+
+    def _start(self, where: Where, positions: Mapping[str, Vector]) -> int:
         records = self._buffers[where].records
-        start = records[0][0] if records else max(positions.get(where[0], {}).get(where[1], 0), 0)
-        return min(end, start + share)
+        return records[0][0] if records else max(positions.get(where[0], {}).get(where[1], 0), 0)
 
     def _fetch(self, wanted: Mapping[Where, int], share: int) -> None:
         """A partition that is wanted holds less than its share, and so is never paused."""
@@ -189,6 +191,6 @@ class Reader:
 
     def _lane(self, where: Where, target: int, end: int) -> Lane:
         buffer = self._buffers[where]
-        records = [record for record in buffer.records if record[0] < target]
+        records = buffer.records[: bisect_left(buffer.records, target, key=itemgetter(0))]
         reached = target == end and buffer.fetched >= end
         return Lane(records=records, at_end=reached)

@@ -54,13 +54,20 @@ class Watch:
         try:
             while True:
                 started = time.monotonic()
-                for spec in await self._declared():
-                    await (await self._watched(spec)).round(spec)
-                self._beat = time.monotonic()
+                await self.round()
                 await asyncio.sleep(max(0.0, self._settings.round_seconds - (self._beat - started)))
         finally:
-            for stream in self._streams.values():
-                stream.reader.close()
+            self.close()
+
+    async def round(self) -> None:
+        """One of every stream."""
+        for spec in await self._declared():
+            await (await self._watched(spec)).round(spec)
+        self._beat = time.monotonic()
+
+    def close(self) -> None:
+        for stream in self._streams.values():
+            stream.reader.close()
 
     async def _declared(self) -> list[StreamSpec]:
         async with self._pool.acquire() as connection:
@@ -99,6 +106,7 @@ class StreamWatch:
     facts: StreamFacts | None = None
     written: float = field(default_factory=time.monotonic)
     moved: bool = False
+    held: list[Word] = field(default_factory=list)  # of rounds that are not written yet
 
     async def round(self, spec: StreamSpec) -> None:
         started = time.monotonic()
@@ -106,14 +114,19 @@ class StreamWatch:
         metrics.wanted(facts.models)
         self._declare(spec)
         await self._load_references(facts)
-        said = await asyncio.to_thread(self._take, facts)
-        changes = [*(_saying(word) for word in said), *self._trainings(facts)]
-        due = self.moved and time.monotonic() - self.written >= self.settings.snapshot_seconds
-        if changes or due:
+        self.held += await asyncio.to_thread(self._take, facts)
+        changes = [*map(_saying, self.held), *self._trainings(facts)]
+        due = time.monotonic() - self.written >= self.settings.snapshot_seconds
+        if (due and self.moved) or (changes and (due or not self._behind())):
             await self._write(changes)
+            metrics.said(self.held)
+            self.held = []
         metrics.show(spec.stream, self.engine.state)
-        metrics.said(said)
         metrics.ROUND.labels(spec.stream).observe(time.monotonic() - started)
+
+    def _behind(self) -> bool:
+        """Whether rounds follow each other: then a state of many megabytes is written now and then, words and all."""
+        return sum(self.reader.waiting().values()) > self.settings.round_records
 
     def _declare(self, spec: StreamSpec) -> None:
         if spec != self.engine.intake.spec:

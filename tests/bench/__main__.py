@@ -11,7 +11,18 @@ from rich.console import Console
 
 from tests.bench.figures import Figure, table_of
 
-NAMES = ("throughput", "latency", "models", "shapes", "poison", "ingest", "commits", "early-warning")
+NAMES = (
+    "throughput",
+    "latency",
+    "models",
+    "shapes",
+    "poison",
+    "ingest",
+    "commits",
+    "early-warning",
+    "drift-speed",
+    "monitor",
+)
 
 
 def main() -> None:

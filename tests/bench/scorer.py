@@ -21,6 +21,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
 
 from compose.embedded.stack import Stack
+from schemas.events.parts import Artifact
 from schemas.specs import FloatFeature, Label, ModelSpec, StreamSpec, Training
 from schemas.topics import DATA
 from services.deployer.consuming import GROUP
@@ -30,7 +31,7 @@ from shared.matrix import signature_of
 from shared.objects import Objects
 from shared.settings import KafkaSettings, S3Settings
 from tests.bench.figures import Say
-from tests.scoring_world import World, changed, release_of, scorers
+from tests.scoring_world import NOTHING, World, changed, release_of, scorers
 
 LIMIT_SECONDS = 600
 _SAMPLE_SECONDS = 0.02
@@ -84,7 +85,7 @@ class Bench:
     fed: dict[str, int] = field(default_factory=dict)  # stream → events
     say: Say
 
-    async def serve(self, stream: StreamSpec, graphs: dict[str, bytes]) -> None:
+    async def serve(self, stream: StreamSpec, graphs: dict[str, bytes], reference: Artifact = NOTHING) -> None:
         """Topics of a stream and its models, each served by its graph from the first event on."""
         topics = stream_topics(self.kafka, stream.stream, stream.partitions)
         for model in (*graphs, f"bare-{stream.stream}"):
@@ -94,7 +95,9 @@ class Bench:
         world = World(stream=stream, models=models, kafka=self.kafka, objects=self.objects)
         for model in models:
             artifact = self.objects.put_now(graphs[model.model])
-            world.say(changed(1, release_of(1, model, stream, artifact)))
+            release = release_of(1, model, stream, artifact)
+            candidate = release.candidate.model_copy(update={"reference": reference})
+            world.say(changed(1, release.model_copy(update={"candidate": candidate})))
 
     async def scored(self, *streams: StreamSpec, processes: int = 1) -> float:
         """Events a second that scorers commit of what is fed."""
@@ -151,11 +154,11 @@ class Offsets:
 
 
 @asynccontextmanager
-async def running_bench(say: Say) -> AsyncIterator[Bench]:
-    """Kafka, S3 and Zipkin with nothing on them; their settings in the environment of this process."""
+async def running_bench(say: Say, *more: str) -> AsyncIterator[Bench]:
+    """Kafka, S3 and Zipkin, and `more` parts, with nothing on them; their settings in this process's environment."""
     before = dict(os.environ)
     with TemporaryDirectory(prefix="modelbus-bench-") as folder:
-        async with Stack(Path(folder), parts=frozenset({"kafka", "s3", "zipkin"})) as stack:
+        async with Stack(Path(folder), parts=frozenset({"kafka", "s3", "zipkin", *more})) as stack:
             os.environ.update(stack.environment)
             kafka, objects = KafkaSettings(), Objects(S3Settings())  # type: ignore[call-arg]  # from the environment
             await objects.ensure_bucket()

@@ -1,8 +1,9 @@
 """Event time of a stream: the highest plausible event time seen. Times are integer microseconds since 1970, UTC."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 from msgspec import Struct, field
 
 CONFIRMATIONS = 10  # so many records beyond a leap make it plausible,
@@ -14,6 +15,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def micros(time: datetime) -> int:
     """An aware time as microseconds since 1970."""
     return round(time.timestamp() * 1_000_000)
+
+
+def micros_of(times: Iterable[datetime]) -> list[int]:
+    """Of many, as `micros` of each."""
+    found: list[int] = np.rint(np.array([time.timestamp() for time in times]) * 1_000_000).astype(np.int64).tolist()
+    return found
 
 
 def moment(time: int) -> datetime:
@@ -67,6 +74,14 @@ class Clock(Struct, kw_only=True):
     entities: list[str] = field(default_factory=list)  # the first WITNESSES that were seen
     ordinary: int = 0
     implausible: int = 0
+
+    def steady(self, times: Sequence[int]) -> bool:
+        """See records none of which needs a second look, whatever their order; False if some does: `advance` then."""
+        if self.high is None or self.suspects or len(self.entities) < WITNESSES or max(times) > self.high + self.leap:
+            return False
+        self.ordinary += len(times)
+        self.high = max(self.high, *times)
+        return True
 
     def advance(self, records: Iterable[tuple[int, str, str]]) -> None:
         """See records (time, id, entity) in their canonical order."""

@@ -5,15 +5,17 @@ A prediction is joined when it has its label; it has matured when the clock has 
 delay; only matured ones are measured, because labels that come early are a biased sample.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from zlib import crc32
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from services.monitor.domain.due import Due
 from shared.records import MAX_NUMBER
 
 FURTHEST = 7 * 86_400_000_000  # an event time further ahead of the clock is taken as a week ahead, so that it ends
+Place = tuple[int, str]  # partition, id
 
 
 class Score(Struct, array_like=True, frozen=True, gc=False):
@@ -26,6 +28,8 @@ class Score(Struct, array_like=True, frozen=True, gc=False):
 
     def fit(self, width: int) -> "Score":
         """With at least so many outputs: a class that was declared since had no probability."""
+        if len(self.output) >= width and max(map(abs, self.output), default=0.0) <= MAX_NUMBER:
+            return self
         missing = (0.0,) * (width - len(self.output))
         return replace(self, output=(*map(_held, self.output), *missing))
 
@@ -52,8 +56,10 @@ class Settled(Struct, frozen=True, gc=False):
 
     def fit(self, width: int) -> "Settled":
         """Both scores with at least so many outputs, and every number as float32 could hold it."""
-        shadow = self.shadow and self.shadow.fit(width)
-        return replace(self, label=_held(self.label), served=self.served.fit(width), shadow=shadow)
+        served, shadow = self.served.fit(width), self.shadow and self.shadow.fit(width)
+        if served is self.served and shadow is self.shadow and abs(self.label) <= MAX_NUMBER:
+            return self
+        return replace(self, label=_held(self.label), served=served, shadow=shadow)
 
 
 class Counts(Struct, kw_only=True):
@@ -73,15 +79,27 @@ class Counts(Struct, kw_only=True):
         return self.predictions - self.joined - self.expired - self.sampled_out
 
 
-class Join(Struct, kw_only=True):
-    """The waiting room of one model (or, with data events in the place of predictions, of a stream)."""
+class Join(Struct, kw_only=True, dict=True):
+    """The waiting room of one model (or, with data events in the place of predictions, of a stream).
+
+    Beside the entries, and made anew from them, stand the ids in the order in which they can come to be over, so that
+    each is looked at about twice, however long it waits.
+    """
 
     entries: dict[int, dict[str, Entry]] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
     level: int = 0  # one in 2**level ids is kept
 
+    def __post_init__(self) -> None:
+        self._held = sum(entry.served is not None for _, _, entry in self._all())
+        self._maturing, self._expiring = Due(), Due()
+        self._completed: list[Place] = []  # since it was last looked
+        for partition, name, entry in self._all():
+            self._maturing.add(entry.time, partition, name)
+
     def serve(self, id: str, partition: int, time: int, score: Score, high: int | None) -> Entry | None:
         """A champion or canary answered; `high` is the stream's highest plausible time. Returns the entry if new."""
+        time = time if high is None or time <= high + FURTHEST else high + FURTHEST
         entry = self._entry(id, partition, time)
         if entry is not None and entry.served is not None:
             self.counts.repeated += 1
@@ -90,9 +108,14 @@ class Join(Struct, kw_only=True):
         if entry is None:
             self.counts.sampled_out += 1
             return None
-        entry.time = time if high is None else min(time, high + FURTHEST)
+        if entry.time != time:
+            entry.time = time
+            self._maturing.add(time, partition, id)
         entry.served = score
-        self.counts.joined += entry.label is not None
+        self._held += 1
+        if entry.label is not None:
+            self.counts.joined += 1
+            self._completed.append((partition, id))
         return entry
 
     def shadow(self, id: str, partition: int, time: int, score: Score) -> Entry | None:
@@ -105,12 +128,14 @@ class Join(Struct, kw_only=True):
 
     def label(self, id: str, partition: int, time: int, value: float, high: int | None = None) -> None:
         """A label; the first one stands. `high` as for `serve`."""
-        entry = self._entry(id, partition, time if high is None else min(time, high + FURTHEST))
+        entry = self._entry(id, partition, time if high is None or time <= high + FURTHEST else high + FURTHEST)
         if entry is None:
             return
         if entry.label is None:
             entry.label = value
-            self.counts.joined += entry.served is not None
+            if entry.served is not None:
+                self.counts.joined += 1
+                self._completed.append((partition, id))
         elif entry.label == value:
             self.counts.labels_repeated += 1
         else:
@@ -122,8 +147,9 @@ class Join(Struct, kw_only=True):
         if room is None:
             room = self.entries[partition] = {}
         entry = room.get(id)
-        if entry is None and self._kept(id):
+        if entry is None and (self.level == 0 or self._kept(id)):
             entry = room[id] = Entry(time, partition)
+            self._maturing.add(time, partition, id)
         return entry
 
     def _kept(self, id: str) -> bool:
@@ -135,51 +161,68 @@ class Join(Struct, kw_only=True):
         Returns:
             The matured and labelled ones in canonical order (time, partition, id).
         """
+        places, self._completed = [*self._maturing.take(clock - delay), *self._completed], []
         settled = []
-        for room in self.entries.values():
-            due = [(name, entry) for name, entry in room.items() if entry.time + delay <= clock]
-            for name, entry in due:
-                if entry.served is not None and entry.label is not None:
-                    settled.append(Settled(entry.time, entry.partition, name, entry.label, entry.served, entry.shadow))
-                elif entry.time + delay + grace > clock:
-                    continue
-                else:
-                    self.counts.expired += entry.served is not None
-                    self.counts.labels_orphaned += entry.served is None and entry.label is not None
-                del room[name]
-        return sorted(settled, key=lambda each: (each.time, each.partition, each.id))
+        for (partition, name), entry in self._found(places):
+            if entry.time + delay > clock:
+                continue
+            if entry.served is None or entry.label is None:
+                self._expiring.add(entry.time, partition, name)
+                continue
+            settled.append(Settled(entry.time, entry.partition, name, entry.label, entry.served, entry.shadow))
+            self._held -= 1
+            del self.entries[partition][name]
+        self._expire(clock - delay - grace)
+        return sorted(settled, key=_canonical)
+
+    def _expire(self, until: int) -> None:
+        for (partition, name), entry in self._found(self._expiring.take(until)):
+            if entry.time > until:
+                self._expiring.add(entry.time, partition, name)
+                continue
+            self._held -= entry.served is not None
+            self.counts.expired += entry.served is not None
+            self.counts.labels_orphaned += entry.served is None and entry.label is not None
+            del self.entries[partition][name]
+
+    def _found(self, places: Iterable[Place]) -> Iterator[tuple[Place, Entry]]:
+        """What still waits."""
+        for partition, name in places:
+            entry = self.entries[partition].get(name)
+            if entry is not None:
+                yield (partition, name), entry
 
     def bound(self, pending: int, unserved: int) -> None:
         """Keep at most so many served entries, sampling by id, and so many others, dropping the oldest.
 
         Called between rounds, so that the outcome does not depend on the order within one.
         """
-        entries = sum(len(room) for room in self.entries.values())
-        if entries <= min(pending, unserved) and self.level == 0:
-            return
-        served = sum(entry.served is not None for _, _, entry in self._all())
-        while served > pending:
+        while self._held > pending:
             self.level += 1
-            served -= self._evict()
-        if self.level and served < pending // 4:
+            self._evict()
+        if self.level and self._held < pending // 4:
             self.level -= 1
+        many = sum(len(room) for room in self.entries.values()) - self._held - unserved
+        if many <= 0:
+            return
         others = sorted((entry.time, partition, name) for partition, name, entry in self._all() if entry.served is None)
-        for _, partition, name in others[: max(0, len(others) - unserved)]:
+        for _, partition, name in others[:many]:
             self.counts.labels_orphaned += self.entries[partition].pop(name).label is not None
 
-    def _evict(self) -> int:
+    def _evict(self) -> None:
         """Sample out what the new level does not keep; an entry that has its label stays counted as joined."""
-        evicted = 0
         for partition, name, entry in list(self._all()):
             if not self._kept(name):
                 del self.entries[partition][name]
-                if entry.served is not None:
-                    evicted += 1
-                    self.counts.sampled_out += entry.label is None
-        return evicted
+                self._held -= entry.served is not None
+                self.counts.sampled_out += entry.served is not None and entry.label is None
 
     def _all(self) -> Iterator[tuple[int, str, Entry]]:
         return ((partition, name, entry) for partition, room in self.entries.items() for name, entry in room.items())
+
+
+def _canonical(settled: Settled) -> tuple[int, int, str]:
+    return settled.time, settled.partition, settled.id
 
 
 def _held(number: float) -> float:

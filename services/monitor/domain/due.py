@@ -1,0 +1,73 @@
+"""Names by the time from which on they are to be looked at; in chunks, so that few are looked at before."""
+
+_CHUNK = 500
+
+
+class _Chunk:
+    """Times and their names, in no order."""
+
+    __slots__ = ("least", "names", "times")
+
+    def __init__(self) -> None:
+        self.least: int | None = None
+        self.times: list[int] = []
+        self.names: list[str] = []
+
+    def add(self, time: int, name: str) -> None:
+        self.times.append(time)
+        self.names.append(name)
+        if self.least is None or time < self.least:
+            self.least = time
+
+    def take(self, until: int) -> list[str]:
+        """The names that are due; the others stay."""
+        taken, later = [], _Chunk()
+        for time, name in zip(self.times, self.names, strict=True):
+            if time <= until:
+                taken.append(name)
+            else:
+                later.add(time, name)
+        self.least, self.times, self.names = later.least, later.times, later.names
+        return taken
+
+
+class Due:
+    """A name may stand here more than once; who takes it asks what it is now.
+
+    >>> due = Due()
+    >>> for time, name in ((3, "c"), (1, "a"), (2, "b")):
+    ...     due.add(time, 0, name)
+    >>> due.take(2), due.take(2), due.take(3)
+    ([(0, 'a'), (0, 'b')], [], [(0, 'c')])
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[int, _Chunk] = {}  # by partition
+        self._full: list[tuple[int, _Chunk]] = []
+
+    def add(self, time: int, partition: int, name: str) -> None:
+        chunk = self._open.get(partition)
+        if chunk is None:
+            chunk = self._open[partition] = _Chunk()
+        chunk.add(time, name)
+
+    def take(self, until: int) -> list[tuple[int, str]]:
+        """Partitions and names whose time has come."""
+        taken = []
+        for partition, chunk in (*self._full, *self._open.items()):
+            if chunk.least is not None and chunk.least <= until:
+                taken += [(partition, name) for name in chunk.take(until)]
+        self._sort_out()
+        return taken
+
+    def _sort_out(self) -> None:
+        """What became small joins the open chunk of its partition; what became large is closed."""
+        full = self._full
+        self._full = [(partition, chunk) for partition, chunk in full if len(chunk.names) > _CHUNK // 4]
+        for partition, chunk in full:
+            if len(chunk.names) <= _CHUNK // 4:
+                for time, name in zip(chunk.times, chunk.names, strict=True):
+                    self.add(time, partition, name)
+        for partition, chunk in list(self._open.items()):
+            if len(chunk.names) >= _CHUNK:
+                self._full.append((partition, self._open.pop(partition)))
