@@ -87,9 +87,16 @@ def window(found: Json | None) -> str:
         return "–"
     metrics = ", ".join(f"{name} {value:.3f}" for name, value in list(found["quality"]["metrics"].items())[:2])
     drifted = sum(each["drifted"] for each in found["drift"])
-    parts = (metrics, estimate(found), f"{drifted} drifted" if drifted else "")
+    parts = (metrics, bias(found["quality"]), estimate(found), f"{drifted} drifted" if drifted else "")
     words = [each for each in parts if each]
     return f"v{found['version']} #{found['window']}: {', '.join(words) or found['verdict']}"
+
+
+def bias(quality: Json) -> str:
+    """Where decisions hide labels."""
+    if quality.get("biased"):
+        return "biased: only what was answered with true has labels"
+    return f"weighted by lot, worth {quality['effective']:.0f} labels" if quality.get("effective") else ""
 
 
 def estimate(found: Json) -> str:
@@ -98,7 +105,8 @@ def estimate(found: Json) -> str:
         return ""
     name, value = next(iter(found["estimated"]["metrics"].items()))
     disagrees = ", which labels contradict" if found["quality"].get("disagrees") else ""
-    return f"{name} {value:.3f} estimated without labels{disagrees}"
+    biased = ", biased like the labels it was learned from" if found["estimated"].get("biased") else ""
+    return f"{name} {value:.3f} estimated without labels{biased}{disagrees}"
 
 
 def tables(found: list[Json]) -> Table:

@@ -27,14 +27,20 @@ RECORDS: dict[str, type[Part]] = {
     "spec.stream": StreamSpec,
     "spec.model": ModelSpec,
 }
+MINORS = {"record.prediction": 1, "spec.stream": 1}  # of the others 0
 Json = dict[str, Any]
 
 
 def schemas() -> dict[str, Json]:
     """Every schema of today by its path below `published`."""
     events = {event.schema_path(): _schema(event, event.type_name()) for event in TOPIC_OF}
-    records = {f"{name}/v1.0.json": _schema(record, f"modelbus.{name}.v1") for name, record in RECORDS.items()}
+    records = {record_path(name): _schema(record, f"modelbus.{name}.v1") for name, record in RECORDS.items()}
     return dict(sorted((events | records).items()))
+
+
+def record_path(name: str) -> str:
+    """Where a record's or spec's JSON Schema is published, below schemas/published."""
+    return f"{name}/v1.{MINORS.get(name, 0)}.json"
 
 
 def _schema(model: type[Event] | type[Part], title: str) -> Json:
@@ -91,7 +97,7 @@ def _messages(topic: LifecycleTopic | DataTopic) -> Json:
     if isinstance(topic, LifecycleTopic):
         return {event.type_name(): _message(event.type_name(), event.schema_path()) for event in topic.events}
     name = next(name for name, record in RECORDS.items() if record is topic.record)
-    return {f"modelbus.{name}.v1": _message(f"modelbus.{name}.v1", f"{name}/v1.0.json")}
+    return {f"modelbus.{name}.v1": _message(f"modelbus.{name}.v1", record_path(name))}
 
 
 def _message(name: str, path: str) -> Json:

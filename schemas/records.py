@@ -30,7 +30,9 @@ class PredictionRecord(Part):
     """`predictions.<model>` and `shadow.<model>`, key = entity.
 
     `score` is the probability of true (binary), of the answered class (multiclass), or the value (regression);
-    `partition` and `offset` say which input record was answered; `flags` say what was odd about it.
+    `partition` and `offset` say which input record was answered; `flags` say what was odd about it. Where the stream
+    explores, `propensity` is the probability with which an event answered so gets a label, and the flag `explore` says
+    that the lot fell on this one: act as if `label` were true. 1.1 added `propensity`.
     """
 
     id: str
@@ -47,6 +49,7 @@ class PredictionRecord(Part):
     probabilities: dict[str, float] | None = None
     time: Time
     flags: tuple[str, ...] = ()
+    propensity: float | None = Field(default=None, gt=0, le=1)
 
 
 class CorrectionRecord(Part):

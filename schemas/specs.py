@@ -65,17 +65,27 @@ Feature = Annotated[FloatFeature | CategoryFeature | BoolFeature, Field(discrimi
 
 
 class Label(Part):
-    """What comes back: its type, and how long after the event it has matured for certain."""
+    """What comes back: its type, and how long after the event it has matured for certain.
+
+    `feedback: selective`: only what was answered with true gets a label, as a loan that was refused never shows whether
+    it would have been paid back. Then a share of the refused events may be chosen by lot to `explore`: their
+    predictions say so, and whoever acts on them acts as if the answer were true.
+    """
 
     type: Literal["bool", "category", "float"]
     values: tuple[str, ...] = ()
     delay: Duration
     feedback: Literal["complete", "selective"] = "complete"
+    explore: Annotated[Share, Field(lt=1)] = 0.0
 
     @model_validator(mode="after")
     def _classes(self) -> Self:
         if (self.type == "category") != bool(self.values):
             raise ValueError("expected values with a category label, and only there")
+        if self.feedback == "selective" and self.type != "bool":
+            raise ValueError("expected selective feedback with a bool label, and only there: true is what gets a label")
+        if self.explore and self.feedback != "selective":
+            raise ValueError("expected a share to explore with selective feedback, and only there")
         return self
 
 
@@ -204,6 +214,15 @@ class Retraining(Part):
 class Costs(Part):
     false_positive: Annotated[float, Field(ge=0)] = 1
     false_negative: Annotated[float, Field(ge=0)] = 1
+
+    @property
+    def threshold(self) -> float:
+        """The probability from which `true` costs less than `false`: fp / (fp + fn), 0.5 where neither costs.
+
+        Source: Elkan, The Foundations of Cost-Sensitive Learning, IJCAI 2001, eq. 2.
+        """
+        both = self.false_positive + self.false_negative
+        return self.false_positive / both if both else 0.5
 
 
 class ModelSpec(Part):

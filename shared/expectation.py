@@ -80,9 +80,10 @@ def expected(task: Task, cells: Cells, calibrated: Floats) -> dict[str, float]:
     }
 
 
-def confusion(cells: Cells, calibrated: Floats) -> tuple[float, float]:
-    """Expected false positives and false negatives of the class true."""
-    return float((cells[0, 1] * (1 - calibrated[0])).sum()), float((cells[0, 0] * calibrated[0]).sum())
+def confusion(cells: Cells, calibrated: Floats, threshold: float = 0.5) -> tuple[float, float]:
+    """Expected false positives and false negatives of the class true, answered from `threshold` on."""
+    rows, said = cells[0].sum(axis=0), centres() >= threshold - 1e-9
+    return float((rows * said * (1 - calibrated[0])).sum()), float((rows * ~said * calibrated[0]).sum())
 
 
 def _area(positives: Floats, negatives: Floats) -> float:

@@ -63,8 +63,10 @@ class Prediction(Struct, gc=False, omit_defaults=True):
     time: datetime
     probabilities: dict[str, float] | None = None
     flags: tuple[str, ...] = ()
+    propensity: Annotated[float, Meta(gt=0, le=1)] | None = None
 
 
+EXPLORE = "explore"  # the flag of a prediction that is to be acted on as if its label were true
 ENCODER = msgspec.json.Encoder()
 PREDICTIONS = msgspec.json.Decoder(Prediction)
 

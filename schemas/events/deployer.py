@@ -9,7 +9,7 @@ from schemas.events.parts import Release
 from schemas.specs import StreamSpec
 
 
-class RolloutChanged(Event, event="rollout.changed", key="model"):
+class RolloutChanged(Event, event="rollout.changed", version=(1, 1), key="model"):
     """The whole truth about who serves a model from this revision on; readers take the highest revision."""
 
     model: str

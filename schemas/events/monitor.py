@@ -11,7 +11,7 @@ from schemas.specs import ModelSpec, Part, StreamSpec
 Reason = Literal["first", "drift", "decay", "schedule", "person"]
 
 
-class TrainingRequested(Event, event="training.requested", key="model"):
+class TrainingRequested(Event, event="training.requested", version=(1, 1), key="model"):
     """Train this model on this cut. The run's id names the lifecycle."""
 
     model: str
@@ -46,7 +46,8 @@ class Quality(Part):
 
     `errors` are standard errors; `cost` a prediction's by the cost matrix; `expected` what was estimated for the same
     stretch of time without labels, and `disagrees` whether that lies beyond chance: then what leads from inputs to
-    labels has changed.
+    labels has changed. Where decisions hide labels, it is `biased`: it speaks of what was answered with true alone;
+    unless some of the rest is explored: then labels are weighted, and worth as much as `effective` ones that are not.
     """
 
     labelled: int = Field(ge=0)
@@ -55,24 +56,38 @@ class Quality(Part):
     cost: float | None = None
     expected: dict[str, float] = {}
     disagrees: bool = False
+    biased: bool = False
+    effective: float | None = None
+
+
+class SliceQuality(Part):
+    """Of the predictions of a version's newest matured ones whose feature has this value."""
+
+    feature: str
+    value: str
+    quality: Quality
 
 
 class Estimated(Part):
-    """Quality estimated without labels; `limits` says when that is wrong, `errors` are standard errors of sampling."""
+    """Quality estimated without labels; `limits` says when that is wrong, `errors` are standard errors of sampling.
+
+    It is `biased` where it was learned from labels that decisions had chosen.
+    """
 
     method: Literal["cbpe", "dle"]
     metrics: dict[str, float]
     errors: dict[str, float] = {}
     cost: float | None = None
     limits: str
+    biased: bool = False
 
 
-class WindowMeasured(Event, event="window.measured", version=(1, 1), key="model"):
+class WindowMeasured(Event, event="window.measured", version=(1, 2), key="model"):
     """A closed window of served predictions; recomputed from the log at its vectors, the numbers are equal.
 
     The window's own predictions lie between `predictions_from` and `predictions_to`. What matures later, and the
     counts, are those at `clock` of predictions before `heard_to` and of labels before `labels_to`. 1.1 added `clock`,
-    `heard_to` and `estimated`.
+    `heard_to` and `estimated`; 1.2 what is biased, and the quality of `arms` and `slices`.
     """
 
     model: str
@@ -95,6 +110,8 @@ class WindowMeasured(Event, event="window.measured", version=(1, 1), key="model"
     clock: Time | None = None
     heard_to: Offsets = {}
     estimated: Estimated | None = None
+    arms: dict[Literal["champion", "canary"], Quality] = {}
+    slices: tuple[SliceQuality, ...] = ()
 
 
 class Pairs(Part):

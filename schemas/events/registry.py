@@ -9,7 +9,7 @@ from schemas.events.parts import Gate, Release, Time
 from schemas.specs import ModelSpec, StreamSpec
 
 
-class StreamApplied(Event, event="stream.applied", key="stream"):
+class StreamApplied(Event, event="stream.applied", version=(1, 1), key="stream"):
     """A stream is declared, or changed compatibly; its topics exist."""
 
     stream: str
@@ -19,7 +19,7 @@ class StreamApplied(Event, event="stream.applied", key="stream"):
     reason: str
 
 
-class ModelApplied(Event, event="model.applied", key="model"):
+class ModelApplied(Event, event="model.applied", version=(1, 1), key="model"):
     """A model is declared or changed; carries its stream, so that no reader waits for another topic."""
 
     model: str
@@ -30,7 +30,7 @@ class ModelApplied(Event, event="model.applied", key="model"):
     reason: str
 
 
-class ModelRegistered(Event, event="model.registered", key="model"):
+class ModelRegistered(Event, event="model.registered", version=(1, 1), key="model"):
     """A validated candidate has its number. With approval `none` it may be rolled out at once."""
 
     model: str
@@ -47,7 +47,7 @@ class ApprovalRequested(Event, event="approval.requested", key="model"):
     expires_at: Time
 
 
-class ModelApproved(Event, event="model.approved", key="model"):
+class ModelApproved(Event, event="model.approved", version=(1, 1), key="model"):
     """Everyone needed said yes; the release may be rolled out."""
 
     model: str

@@ -4,7 +4,7 @@ from schemas.events.base import Event
 from schemas.events.parts import Artifact, Candidate, Gate
 
 
-class ModelValidated(Event, event="model.validated", key="model"):
+class ModelValidated(Event, event="model.validated", version=(1, 1), key="model"):
     """Every gate that was asked for passed."""
 
     model: str
@@ -14,7 +14,7 @@ class ModelValidated(Event, event="model.validated", key="model"):
     report: Artifact
 
 
-class ModelRejected(Event, event="model.rejected", key="model"):
+class ModelRejected(Event, event="model.rejected", version=(1, 1), key="model"):
     """At least one gate failed; the reasons say which and why."""
 
     model: str

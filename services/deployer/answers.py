@@ -13,23 +13,18 @@ Label = bool | str | None
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """Plain Python lists, one entry a record; a score of None is no answer."""
+    """Plain Python lists, one entry a record; a score of None is no answer. `propensities` where a stream explores."""
 
     version: int
     scores: Sequence[float | None]
     labels: Sequence[Label]
     probabilities: Sequence[dict[str, float] | None]
+    propensities: Sequence[float] | None = None
 
 
 def threshold_of(spec: ModelSpec) -> float:
-    """The probability from which `true` costs less than `false`: fp / (fp + fn), 0.5 without costs.
-
-    Source: Elkan, The Foundations of Cost-Sensitive Learning, IJCAI 2001, eq. 2.
-    """
-    costs = spec.costs
-    if costs is None or costs.false_positive + costs.false_negative == 0:
-        return 0.5
-    return costs.false_positive / (costs.false_positive + costs.false_negative)
+    """The probability from which the answer is `true`."""
+    return 0.5 if spec.costs is None else spec.costs.threshold
 
 
 def answers_of(version: int, spec: ModelSpec, classes: Sequence[str], scores: Scores) -> Answers:

@@ -1,6 +1,7 @@
 """The hot path's last step: answers become prediction records, column by column, ready for the producer."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import repeat
 from typing import Literal, NamedTuple
@@ -8,8 +9,9 @@ from typing import Literal, NamedTuple
 from schemas.events.deployer import RolloutChanged
 from schemas.topics import PREDICTIONS, SHADOW
 from services.deployer.answers import Answers
+from services.deployer.domain.exploring import is_explored
 from services.deployer.serving import SOURCE
-from shared.records import ENCODER, Batch, Prediction
+from shared.records import ENCODER, EXPLORE, Batch, Prediction
 
 Arm = Literal["champion", "canary", "shadow"]
 Header = tuple[str, str | bytes | None]
@@ -18,7 +20,7 @@ Output = tuple[str, bytes, bytes, int, None, None, int, list[Header]]
 _CONSTANT = (
     ("ce_specversion", b"1.0"),
     ("ce_type", b"modelbus.record.prediction.v1"),
-    ("ce_dataschema", b"modelbus:schemas/record.prediction/v1.0.json"),
+    ("ce_dataschema", b"modelbus:schemas/record.prediction/v1.1.json"),
     ("ce_source", f"{SOURCE}/scorer".encode()),
     ("content-type", b"application/json"),
 )
@@ -77,6 +79,17 @@ def rows_of(batch: Batch, taken: Taken) -> Rows:
     )
 
 
+def exploring(answers: Answers, rows: Rows, model: str, share: float) -> tuple[Answers, Rows]:
+    """With the probability that an event answered so gets a label; the lot flags some that are answered with false."""
+    chosen = [
+        not label and is_explored(event_id, model, share)
+        for label, event_id in zip(answers.labels, rows.ids, strict=True)
+    ]
+    flags = [(*flags, EXPLORE) if lot else flags for lot, flags in zip(chosen, rows.flags, strict=True)]
+    propensities = [1.0 if label else share for label in answers.labels]
+    return replace(answers, propensities=propensities), rows._replace(flags=flags)
+
+
 def iso_of(times: Sequence[datetime]) -> list[bytes]:
     """What `isoformat` says of each; an encoder of many is thirty times as fast.
 
@@ -94,7 +107,7 @@ def outputs_of(changed: RolloutChanged, answers: Answers, arms: Sequence[Arm], r
     ids = [each + suffix for each in rows.ids]
     columns = zip(
         ids, rows.ids, rows.entities, arms, rows.partitions, rows.offsets, answers.scores, answers.labels, rows.times,
-        answers.probabilities, rows.flags, strict=True,
+        answers.probabilities, rows.flags, answers.propensities or repeat(None, len(ids)), strict=True,
     )  # fmt: skip
     values = [
         ENCODER.encode(
@@ -113,9 +126,23 @@ def outputs_of(changed: RolloutChanged, answers: Answers, arms: Sequence[Arm], r
                 time=time,
                 probabilities=probabilities,
                 flags=flags,
+                propensity=propensity,
             )
         )
-        for prediction_id, event_id, entity, arm, partition, offset, score, label, time, probabilities, flags in columns
+        for (
+            prediction_id,
+            event_id,
+            entity,
+            arm,
+            partition,
+            offset,
+            score,
+            label,
+            time,
+            probabilities,
+            flags,
+            propensity,
+        ) in columns
     ]
     headers = [
         [*_CONSTANT, ("ce_id", each.encode()), subject, said]

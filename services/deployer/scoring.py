@@ -13,7 +13,7 @@ from schemas.specs import StreamSpec
 from services.deployer import metrics
 from services.deployer.answers import Answers, answers_of
 from services.deployer.domain.arms import is_canary
-from services.deployer.predictions import Arm, Output, Rows, Taken, outputs_of, rows_of
+from services.deployer.predictions import Arm, Output, Rows, Taken, exploring, outputs_of, rows_of
 from services.deployer.serving import Known, Serving, Version
 from shared.matrix import Projection
 from shared.records import Batch, StreamDecoder
@@ -95,15 +95,23 @@ class StreamScorer:
         """Both arms' records in the order of the input, so that each partition of an output has the input's order."""
         canary = _canary_rows(serving, rows)
         arms: list[Arm] = ["shadow" if chosen else "champion" for chosen in canary]
-        champion = outputs_of(serving.changed, self._answers(serving.champion, batch), arms, rows)
+        champion = self._outputs(serving, serving.champion, batch, arms, rows)
         scored.note(serving.champion, arms, champion)
         if serving.challenger is None:
             scored.outputs += [each for each in champion if each]
             return
         arms = ["canary" if chosen else "shadow" for chosen in canary]
-        challenger = outputs_of(serving.changed, self._answers(serving.challenger, batch), arms, rows)
+        challenger = self._outputs(serving, serving.challenger, batch, arms, rows)
         scored.note(serving.challenger, arms, challenger)
         scored.outputs += [each for pair in zip(champion, challenger, strict=True) for each in pair if each]
+
+    def _outputs(
+        self, serving: Serving, version: Version, batch: Batch, arms: Sequence[Arm], rows: Rows
+    ) -> list[Output | None]:
+        answers, explore = self._answers(version, batch), self._spec.label.explore
+        if explore:
+            answers, rows = exploring(answers, rows, serving.changed.model, explore)
+        return outputs_of(serving.changed, answers, arms, rows)
 
     def _answers(self, version: Version, batch: Batch) -> Answers:
         candidate = version.release.candidate

@@ -12,7 +12,7 @@ from schemas.specs import StreamSpec
 from services.monitor.domain.clock import micros_of
 from services.monitor.domain.join import Score
 from services.monitor.domain.rows import UNSEEN, Values
-from shared.records import PREDICTIONS, UNREADABLE, LabelDecoder, Prediction, StreamDecoder
+from shared.records import EXPLORE, PREDICTIONS, UNREADABLE, LabelDecoder, Prediction, StreamDecoder
 
 Record = tuple[int, bytes | None]  # offset, value
 Decoded = TypeVar("Decoded")
@@ -138,8 +138,15 @@ class Intake:
 
 def _answer(partition: int, offset: int, time: int, said: Prediction, classes: Sequence[str]) -> Answer:
     output = tuple(said.probabilities.get(name, 0.0) for name in classes) if said.probabilities else (said.score,)
-    score = Score(said.version, said.revision, said.arm, output)
+    score = Score(said.version, said.revision, said.arm, output, _weight(said))
     return Answer(partition, offset, said.event_id, time, said.partition, said.offset, score, said.score)
+
+
+def _weight(said: Prediction) -> float:
+    """What a label speaks for: labels that are seen by lot speak for those that are not."""
+    if said.propensity is None:
+        return 1.0
+    return 1 / said.propensity if said.label is True or EXPLORE in said.flags else 0.0
 
 
 def _decoded(decode: Callable[[bytes], Decoded], records: Sequence[Record]) -> list[Decoded | None]:

@@ -1,10 +1,10 @@
 """What a round says of one model: rollout evidence, closed windows, drift, faults, decay, and the alerts they make."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.events.monitor import Estimated, FeatureDrift, Quality, WindowMeasured
 from schemas.specs import StreamSpec
@@ -14,33 +14,26 @@ from services.monitor.domain.alerts import Alert
 from services.monitor.domain.clock import moment
 from services.monitor.domain.course import Course, drift_of, finding
 from services.monitor.domain.drift import DRIFTS_SHARE, by_effect, per_test, windows_per_year
+from services.monitor.domain.estimate import SELECTIVE
 from services.monitor.domain.facts import ModelFacts
 from services.monitor.domain.faults import faults, overlap
 from services.monitor.domain.join import Entry, Settled
 from services.monitor.domain.pairs import Evidence, is_pair
-from services.monitor.domain.realised import baseline_of
+from services.monitor.domain.realised import Feedback, baseline_of, feedback_of
 from services.monitor.domain.rows import Rows
+from services.monitor.domain.slices import Sliced, codes_of, sliced_features
 from services.monitor.domain.state import ModelState, StreamState, Vector, VersionState
-from services.monitor.domain.windows import Window, in_merged_order, pieces, vector_after
+from services.monitor.domain.windows import Window
+from services.monitor.filling import Closed, Filling
 from services.monitor.intake import Answer
 from services.monitor.reference import Reference
 from services.monitor.words import Word, event_id
-from shared.expectation import count
 from shared.quality import main_metric
 
 _KEPT = 3  # versions
 _ESTIMATES_KEPT = 1000  # windows of a version
 _FAULTY_KEPT = 100
 _REALISED = "realised quality"  # its course; no feature is named so
-
-
-@dataclass(frozen=True, kw_only=True)
-class Closed:
-    """A window that has all its predictions."""
-
-    version: int
-    window: Window
-    end: Vector
 
 
 @dataclass(kw_only=True)
@@ -58,45 +51,19 @@ class Measuring:
 
     def fill(self, answers: Sequence[Answer], rows: Rows, start: Vector) -> list[Closed]:
         """Served answers, each partition in order; `start` is the vector before them."""
-        if not answers:
-            return []
-        order = in_merged_order(
-            [a.partition for a in answers], [a.offset for a in answers], [a.time for a in answers]
-        ).tolist()
-        merged = [answers[index] for index in order]
-        closed: list[Closed] = []
-        for version in sorted({answer.score.version for answer in merged} & self.references.keys()):
-            closed += self._fill(version, merged, rows, start)
-        return closed
+        filling = Filling(
+            spec=self.facts.spec, stream=self.spec, versions=self.model.versions, references=self.references
+        )
+        return filling.fill(answers, rows, start)
 
-    def _fill(self, version: int, merged: Sequence[Answer], rows: Rows, start: Vector) -> Iterator[Closed]:
-        size, mine = self.facts.spec.monitoring.window, self.model.versions.setdefault(version, VersionState())
-        places = [index for index, answer in enumerate(merged) if answer.score.version == version]
-        if mine.window is None:
-            mine.window = Window(number=mine.windows, start=_after(start, merged[: places[0]]))
-        for first, last, closes in pieces(size - mine.window.predictions, size, len(places)):
-            self._add(mine.window, version, [merged[place] for place in places[first:last]], rows)
-            if closes:
-                end = _after(start, merged[: places[last - 1] + 1])
-                yield Closed(version=version, window=mine.window, end=end)
-                mine.windows += 1
-                mine.window = Window(number=mine.windows, start=end)
-
-    def _add(self, window: Window, version: int, answers: Sequence[Answer], rows: Rows) -> None:
-        reference = self.references[version]
-        places = np.array([(a.input_partition, a.input_offset) for a in answers], dtype=np.int64)
-        found, values = rows.find(places[:, 0], places[:, 1], len(self.spec.features))
-        inputs, unseen = reference.inputs(values[found], self.spec)
-        times = np.array([answer.time for answer in answers], dtype=np.int64)
-        scores, outputs = np.array([a.value for a in answers]), self._outputs(answers)
-        window.add(reference.bins, reference.limits, times, inputs, scores, unseen=unseen, cells=count(outputs))
-
-    def _outputs(self, answers: Sequence[Answer]) -> NDArray[np.float64]:
-        """Probabilities (n, columns); none (n, 0) for numbers."""
-        if self.facts.spec.task == "regression":
-            return np.empty((len(answers), 0))
-        classes = len(self.spec.label.values)
-        return np.array([answer.score.fit(classes).output for answer in answers], dtype=np.float64)
+    def slice(self, fresh: Sequence[tuple[Answer, Entry]], rows: Rows) -> None:
+        """Note of what slices newly served events are, while their rows are at hand."""
+        if not self._sliced or not fresh:
+            return
+        places = np.array([(answer.input_partition, answer.input_offset) for answer, _ in fresh], dtype=np.int64)
+        _, values = rows.find(places[:, 0], places[:, 1], len(self.spec.features))
+        for (_, entry), codes in zip(fresh, codes_of(self._sliced, values).tolist(), strict=True):
+            entry.slices = tuple(codes)
 
     # -- scores and matured predictions are evidence
 
@@ -193,6 +160,8 @@ class Measuring:
         """Remembered, to be held against what is realised once labels have come."""
         reference, spec, mine = self.references[version], self.facts.spec, self.model.versions[version]
         found = reference.expectation.estimate(spec.task, reference.bins, window.counts, window.cells, spec.costs)
+        if found is not None and self.spec.label.feedback == "selective":
+            found = found.model_copy(update={"biased": True, "limits": f"{found.limits}; {SELECTIVE}"})
         if found is not None:
             value = found.metrics[main_metric(spec.task)[0]]
             mine.estimates = [*mine.estimates, (window.time_min, window.time_max, value)][-_ESTIMATES_KEPT:]
@@ -200,10 +169,11 @@ class Measuring:
 
     def _quality(self, version: int) -> Quality:
         mine = self.model.versions[version]
-        return mine.realised.quality(self.facts.spec.task, self.facts.spec.costs, mine.estimates)
+        return mine.realised.quality(self.facts.spec.task, self.facts.spec.costs, mine.estimates, self._feedback)
 
     def _measured(self, closed: Closed, drift: tuple[FeatureDrift, ...], estimated: Estimated | None) -> Word:
-        window, counts = closed.window, self.model.join.counts
+        window, counts, spec = closed.window, self.model.join.counts, self.facts.spec
+        realised = self.model.versions[closed.version].realised
         event = WindowMeasured(
             model=self.name,
             version=closed.version,
@@ -225,6 +195,8 @@ class Measuring:
             clock=None if self.model.clock is None else moment(self.model.clock),
             heard_to=dict(self.state.positions.get(PREDICTIONS.of(self.name), {})),
             estimated=estimated,
+            arms=realised.by_arm(spec.task, spec.costs, self._feedback),
+            slices=realised.by_slice(self._sliced, spec.task, spec.costs, self._feedback),
         )
         return Word(event=event, id=event_id(event.event, self.name, closed.version, window.number))
 
@@ -239,7 +211,8 @@ class Measuring:
         keys = state.realised.keys
         a_year = windows_per_year(keys[0][0], keys[-1][0])
         probability = per_test(spec.monitoring.false_alarms_per_year * (1 - DRIFTS_SHARE), a_year, 1)
-        found = state.realised.check(spec.task, baseline, probability, state.estimates)
+        estimates = state.estimates if self._feedback == "complete" else ()
+        found = state.realised.check(spec.task, baseline, probability, estimates)
         if found and overlap(state.faulty, keys[0][0], keys[-1][0]):
             found = None  # what broken data did to quality is told as a fault, and asks for no training
         course = state.courses.setdefault(_REALISED, Course())
@@ -274,12 +247,15 @@ class Measuring:
             key: each for key, each in self.model.evidence.items() if {each.champion, each.challenger} <= kept
         }
 
+    @cached_property
+    def _sliced(self) -> list[Sliced]:
+        return sliced_features(self.spec)
+
+    @property
+    def _feedback(self) -> Feedback:
+        return feedback_of(self.spec.label)
+
     @property
     def _alerting(self) -> Alerting:
         clock = self.state.clock.high if self.model.clock is None else self.model.clock
         return Alerting(model=self.name, now=moment(clock or 0))
-
-
-def _after(start: Vector, answers: Sequence[Answer]) -> Vector:
-    partitions = np.array([answer.partition for answer in answers], dtype=np.int64)
-    return vector_after(start, partitions, np.array([answer.offset for answer in answers], dtype=np.int64))

@@ -10,8 +10,9 @@ from services.monitor.domain.facts import StreamFacts
 from services.monitor.domain.join import Entry, Score
 from services.monitor.domain.maturity import HOUR
 from services.monitor.domain.state import ModelState, StreamState, Vector
+from services.monitor.filling import Closed
 from services.monitor.intake import Answer, DataPart, Intake, LabelSaid, Lane
-from services.monitor.measuring import Closed, Measuring
+from services.monitor.measuring import Measuring
 from services.monitor.reference import Reference
 from services.monitor.settings import Settings
 from services.monitor.words import Word
@@ -83,15 +84,20 @@ class Engine:
         topic = PREDICTIONS.of(name)
         start = dict(self.state.positions.get(topic, {}))
         served = [a for partition, lane in _of(lanes, topic) for a in self.intake.answers(partition, lane, known)]
+        fresh: list[tuple[Answer, Entry]] = []
         for answer in served:
             at = answer.input_partition
             model.answered[at] = max(model.answered.get(at, 0), answer.input_offset + 1)
             entry = model.join.serve(answer.id, answer.partition, answer.time, answer.score, high)
-            _tell(measuring, answer, entry)
+            if entry is not None:
+                fresh.append((answer, entry))
+                measuring.scored(answer, entry)
+        measuring.slice(fresh, self.state.rows)
         for partition, lane in _of(lanes, SHADOW.of(name)):
             for answer in self.intake.answers(partition, lane, known):
                 entry = model.join.shadow(answer.id, partition, answer.time, answer.score)
-                _tell(measuring, answer, entry)
+                if entry is not None:
+                    measuring.scored(answer, entry)
         model.refused, self.intake.refused_answers = model.refused + self.intake.refused_answers, 0
         return measuring.fill(served, self.state.rows, start)
 
@@ -166,11 +172,6 @@ def _in_turn(parts: Iterable[Iterable[tuple[int, str, str]]]) -> Iterator[tuple[
 
 def _plausible(labels: list[LabelSaid], high: int | None) -> Iterator[int]:
     return (label.time if high is None else min(label.time, high) for label in labels)
-
-
-def _tell(measuring: Measuring, answer: Answer, entry: Entry | None) -> None:
-    if entry is not None:
-        measuring.scored(answer, entry)
 
 
 def _answered(measuring: Measuring) -> Vector:

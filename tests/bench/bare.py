@@ -25,7 +25,7 @@ from tests.scoring_world import ROOT
 HEADERS: list[tuple[str, str | bytes | None]] = [
     ("ce_specversion", b"1.0"),
     ("ce_type", b"modelbus.record.prediction.v1"),
-    ("ce_dataschema", b"modelbus:schemas/record.prediction/v1.0.json"),
+    ("ce_dataschema", b"modelbus:schemas/record.prediction/v1.1.json"),
     ("ce_source", b"modelbus/deployer/scorer"),
     ("content-type", b"application/json"),
     ("ce_id", b"e100000@bench:1"),

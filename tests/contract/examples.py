@@ -55,11 +55,13 @@ def _object(schema: Json, defs: Json) -> Json:
 
 
 def _consistent(said: Json) -> Json:
-    """What a schema cannot say: a range has two ends, a bool label has no values."""
+    """What a schema cannot say: a range has two ends, a bool label no values, and selective feedback if it explores."""
     if {"min", "max"} <= said.keys():
         said["max"] = said["min"] + 0.5
     if "feedback" in said:
         said["values"] = []
+    if "explore" in said:
+        said["feedback"] = "selective"
     return said
 
 

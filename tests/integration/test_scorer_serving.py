@@ -68,7 +68,7 @@ async def test_a_prediction_says_what_it_answers_in_its_value_and_its_headers(st
     assert message.key() == b"machine-0"
     assert headers["ce_id"].decode() == prediction.id
     assert (headers["ce_type"], headers["ce_subject"]) == (b"modelbus.record.prediction.v1", b"machine-0")
-    assert headers["ce_dataschema"] == b"modelbus:schemas/record.prediction/v1.0.json"
+    assert headers["ce_dataschema"] == b"modelbus:schemas/record.prediction/v1.1.json"
 
 
 async def test_a_switch_takes_hold_on_busy_and_on_idle_partitions_at_the_offset_it_says(

@@ -8,15 +8,18 @@ import msgspec
 import pytest
 
 from schemas.events.monitor import AlertRaised, AlertResolved, DataQuarantined, RolloutMeasured, WindowMeasured
+from schemas.specs import CategoryFeature
 from schemas.topics import DATA, LABELS, PREDICTIONS, SHADOW
 from services.monitor.domain.alerts import Alert
 from services.monitor.domain.clock import micros
 from services.monitor.domain.facts import Run
 from services.monitor.domain.state import dump, load
+from services.monitor.intake import Intake
 from services.monitor.rounds import Engine
 from services.monitor.words import Word
-from tests.unit.monitor_cases import START, World, engine, facts, rollout
+from tests.unit.monitor_cases import START, STREAM, World, engine, facts, rollout
 
+KIND = CategoryFeature(type="category", values=("a", "b"), slice=True)
 SERVING = facts(rollout(1))
 IN_SHADOW = facts(rollout(1), rollout(2, challenger=2))
 
@@ -439,3 +442,24 @@ def test_labels_that_stay_away_are_told_once_and_it_is_over_when_they_come_again
     assert [each.features for each in raised] == [("labels",)]
     assert raised[0].window in (5, 6)
     assert [each.alert for each in events(said, AlertResolved)] == [raised[0].alert]
+
+
+def test_quality_is_measured_of_every_arm_and_slice_too() -> None:
+    sliced = STREAM.model_copy(update={"features": STREAM.features | {"kind": KIND}})
+    world, watched = World(15), engine()
+    watched.intake = Intake(spec=sliced)
+    known = replace(facts(rollout(1), rollout(2, champion=2, challenger=1)), spec=sliced)
+    said: list[Word] = []
+    for number in range(1200):
+        arm = {"canary": 1} if number % 4 == 0 else {"champion": 1}
+        world.event(arms=arm, revision=2, kind="a" if number % 3 else "b")
+        if number % 100 == 99:
+            said += watched.take(world.lanes(watched), known)
+
+    last = events(said, WindowMeasured)[-1]
+
+    assert {arm: each.labelled for arm, each in last.arms.items()} == {"champion": 150, "canary": 50}
+    assert [(each.feature, each.value) for each in last.slices] == [("kind", "a"), ("kind", "b")]
+    assert sum(each.quality.labelled for each in last.slices) == last.quality.labelled == 200
+    assert all(each.quality.errors["roc_auc"] > last.quality.errors["roc_auc"] for each in last.slices)
+    assert last.quality.errors.keys() == {"roc_auc", "accuracy", "brier", "log_loss"}

@@ -96,3 +96,17 @@ def test_the_main_metric_of_every_task_has_one_direction(task: str) -> None:
     name, higher = main_metric(task)  # type: ignore[arg-type]  # the parametrised names are the tasks
 
     assert HIGHER_IS_BETTER[name] is higher
+
+
+def test_a_weight_counts_a_row_so_many_times() -> None:
+    truth, weights = RANDOM.integers(0, 3, 300), RANDOM.integers(0, 4, 300)
+    probabilities = RANDOM.dirichlet(np.ones(3), 300)
+    score, values = np.round(RANDOM.random(300), 2), RANDOM.normal(size=300)
+
+    for task, labels, answers in (
+        ("multiclass", truth, probabilities), ("binary", truth == 1, score), ("regression", truth, values)
+    ):  # fmt: skip
+        weighted = metrics(task, labels, answers, weights.astype(np.float64))  # type: ignore[arg-type]
+        repeated = metrics(task, np.repeat(labels, weights), np.repeat(answers, weights, axis=0))  # type: ignore[arg-type]
+
+        assert weighted == pytest.approx(repeated)

@@ -58,10 +58,15 @@ def test_a_new_stream_and_model_are_created_with_their_topics_whatever_their_ord
     assert second.topics == (PREDICTIONS.of("flood"), SHADOW.of("flood"), CORRECTIONS.of("flood"))
 
 
-def test_what_the_language_has_and_no_service_serves_yet_is_refused() -> None:
-    label = {"type": "bool", "delay": "1h", "feedback": "selective"}
+def test_a_stream_may_come_to_explore_what_its_decisions_hide() -> None:
+    label = {"type": "bool", "delay": "1h", "feedback": "selective", "explore": "2%"}
 
-    assert refused(stream(label=label), on=declared()) == [("label", "feedback")]
+    change, _ = plan([stream(label=label)], declared())
+
+    assert [(each.field, each.new) for each in change.fields] == [
+        ("label.explore", 0.02),
+        ("label.feedback", "selective"),
+    ]
 
 
 def test_applying_the_same_again_changes_nothing() -> None:

@@ -19,6 +19,7 @@ from shared.quality import Task
 from shared.reference import Counts
 
 LIMITS = "right while inputs lead to labels as in training; blind to concept drift"
+SELECTIVE = "learned from labels that only some kinds of answers get"
 _MAIN_LOSS = {"binary": "brier", "multiclass": "brier", "regression": "squared"}
 Floats = NDArray[np.float64]
 Estimate = tuple[int, int, float]  # from, until, main metric
@@ -65,9 +66,14 @@ class Expectation:
             method="cbpe",
             metrics=found,
             errors={"roc_auc": error},
-            cost=cost_of(costs, *confusion(cells, self.calibration), rows) if task == "binary" else None,
+            cost=self._cost(cells, costs, rows) if task == "binary" else None,
             limits=LIMITS,
         )
+
+    def _cost(self, cells: Cells, costs: Costs | None, rows: int) -> float | None:
+        if costs is None:
+            return None
+        return cost_of(costs, *confusion(cells, self.calibration, costs.threshold), rows)
 
     def _direct(self, bins: Bins, counts: Counts) -> Estimated | None:
         rows = int(counts[bins.slices[0]].sum())
@@ -101,10 +107,8 @@ def auc_error(auc: float, positives: float, negatives: float) -> float:
     return sqrt(max(0.0, spread) / (positives * negatives))
 
 
-def cost_of(costs: Costs | None, false_positives: float, false_negatives: float, rows: int) -> float | None:
+def cost_of(costs: Costs, false_positives: float, false_negatives: float, rows: float) -> float:
     """A prediction's, by the cost matrix."""
-    if costs is None:
-        return None
     return (costs.false_positive * false_positives + costs.false_negative * false_negatives) / max(1, rows)
 
 

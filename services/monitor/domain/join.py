@@ -25,6 +25,7 @@ class Score(Struct, array_like=True, frozen=True, gc=False):
     revision: int
     arm: str
     output: tuple[float, ...]
+    weight: float = 1.0  # of its label among those that come; 0: it was not to have one
 
     def fit(self, width: int) -> "Score":
         """With at least so many outputs: a class that was declared since had no probability."""
@@ -42,6 +43,7 @@ class Entry(Struct, array_like=True, gc=False):
     label: float | None = None
     served: Score | None = None
     shadow: Score | None = None
+    slices: tuple[int, ...] = ()
 
 
 class Settled(Struct, frozen=True, gc=False):
@@ -53,6 +55,7 @@ class Settled(Struct, frozen=True, gc=False):
     label: float
     served: Score
     shadow: Score | None
+    slices: tuple[int, ...] = ()
 
     def fit(self, width: int) -> "Settled":
         """Both scores with at least so many outputs, and every number as float32 could hold it."""
@@ -169,7 +172,8 @@ class Join(Struct, kw_only=True, dict=True):
             if entry.served is None or entry.label is None:
                 self._expiring.add(entry.time, partition, name)
                 continue
-            settled.append(Settled(entry.time, entry.partition, name, entry.label, entry.served, entry.shadow))
+            arms = entry.served, entry.shadow
+            settled.append(Settled(entry.time, entry.partition, name, entry.label, *arms, entry.slices))
             self._held -= 1
             del self.entries[partition][name]
         self._expire(clock - delay - grace)

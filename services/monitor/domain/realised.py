@@ -1,30 +1,36 @@
 """Realised quality of a version on its newest matured, labelled predictions, and whether it has decayed.
 
 Decay: the main metric of as many matured predictions as a window has lies below the version's own test metric by more
-than a tolerance and the noise of both.
+than a tolerance and the noise of both. Both are of labels as they come, without weights, since training had no others.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
+from typing import Any, Literal
 
 import numpy as np
 from msgspec import Struct, field
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from schemas.events.monitor import Quality
-from schemas.specs import Costs
+from schemas.events.monitor import Quality, SliceQuality
+from schemas.specs import Costs, Label
 from services.monitor.domain.alerts import Finding
-from services.monitor.domain.estimate import Estimate, auc_error, cost_of, expected_over
+from services.monitor.domain.estimate import Estimate, expected_over
 from services.monitor.domain.join import Settled
 from services.monitor.domain.pairs import flat, widened
+from services.monitor.domain.sample import Sample
+from services.monitor.domain.slices import UNKNOWN, Sliced, quality_by_slice
 from shared.quality import Task, main_metric, metrics
 
 _TOLERANCE = 0.02  # of an AUC, or as a share of an error
 _DISAGREES = 4.0  # standard errors
 _LEAST = 200  # matured predictions
 _TEST_SHARE = 0.1  # of a candidate's rows, on which its own metric was measured
+Arm = Literal["champion", "canary"]
+ARMS: tuple[Arm, ...] = ("champion", "canary")
+Feedback = Literal["complete", "selective", "explored"]  # which labels come: all, those of `true`, some of the rest too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,48 +42,83 @@ class Baseline:
 
 
 class Realised(Struct, kw_only=True):
-    """The newest matured, labelled, served predictions of one version: n keys, labels (n,), outputs (n, outputs)."""
+    """The newest matured, labelled, served predictions of one version: n keys, labels (n,), outputs (n, outputs).
+
+    Beside them their weights (n,), arms (n,) by ARMS, and slices (n, sliced features).
+    """
 
     keys: list[tuple[int, int, str]] = field(default_factory=list)  # time, partition, id
     labels: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     outputs: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 1)))
     fresh: int = 0  # since the last check
     strength: float = 0.0  # of the last check: the gap over what is allowed
+    weights: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    arms: NDArray[np.int8] = field(default_factory=lambda: np.empty(0, np.int8))
+    slices: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 0), np.int32))
 
     def add(self, settled: Sequence[Settled], window: int) -> None:
         """Matured ones; the newest `window` by event time stay, in canonical order."""
         if not settled:
             return
         outputs = np.array([each.served.output for each in settled])
-        held = widened(self.outputs, outputs.shape[1])
+        held, before = widened(self.outputs, outputs.shape[1]), len(self.labels)
         keys = self.keys + [(each.time, each.partition, each.id) for each in settled]
         kept = sorted(range(len(keys)), key=keys.__getitem__)[-window:]
         self.keys = [keys[index] for index in kept]
         self.labels = np.append(self.labels, [each.label for each in settled])[kept]
         self.outputs = np.concatenate([held, outputs])[kept]
+        weights = _of(self.weights, before, 1.0), np.array([each.served.weight for each in settled])
+        arms = _of(self.arms, before, 0), np.array([each.served.arm == ARMS[1] for each in settled], np.int8)
+        self.weights, self.arms = np.concatenate(weights)[kept], np.concatenate(arms)[kept]
+        self.slices = _slices(self.slices, before, settled)[kept]
         self.fresh += len(settled)
 
-    def quality(self, task: Task, costs: Costs | None, estimates: Sequence[Estimate]) -> Quality:
-        """With what was `estimated` for the same time; more than four standard errors of it apart is no chance."""
-        found, (name, _) = metrics(task, self.labels, flat(self.outputs)), main_metric(task)
-        if name not in found:
-            return Quality(labelled=len(self.labels), metrics=found)
-        error, estimate = self._noise(task, found[name]), self._estimated(estimates)
-        return Quality(
-            labelled=len(self.labels),
-            metrics=found,
-            errors={name: error},
-            cost=self._cost(costs) if task == "binary" else None,
-            expected={} if estimate is None else {name: estimate},
-            disagrees=estimate is not None and self._disagrees(task, found[name], estimate),
+    def sample(self, task: Task, feedback: Feedback = "complete") -> tuple[Sample, NDArray[np.bool_]]:
+        """These predictions; where some are explored, those that were to have a label, weighted. And which they are."""
+        everything = Sample(task=task, labels=self.labels, outputs=self.outputs)
+        if feedback != "explored":
+            return everything, np.ones(len(self.labels), dtype=bool)
+        weights = _of(self.weights, len(self.labels), 1.0)
+        chosen = weights > 0
+        return replace(everything, weights=weights).where(chosen), chosen
+
+    def quality(
+        self, task: Task, costs: Costs | None, estimates: Sequence[Estimate], feedback: Feedback = "complete"
+    ) -> Quality:
+        """With what was `estimated` for the same time; more than four standard errors of it apart is no chance.
+
+        An estimate is of all predictions, and so is not held against labels of some kinds of them alone.
+        """
+        sample, _ = self.sample(task, feedback)
+        quality, (name, _) = sample.quality(costs), main_metric(task)
+        if feedback == "selective":
+            return quality.model_copy(update={"biased": True})
+        estimate = self._estimated(estimates) if name in quality.metrics else None
+        if estimate is None:
+            return quality
+        disagrees = _disagrees(sample, quality.metrics[name], estimate)
+        return quality.model_copy(update={"expected": {name: estimate}, "disagrees": disagrees})
+
+    def by_arm(self, task: Task, costs: Costs | None, feedback: Feedback = "complete") -> dict[Arm, Quality]:
+        """Of each arm that this version has served as."""
+        sample, chosen = self.sample(task, feedback)
+        arms, biased = _of(self.arms, len(self.labels), 0)[chosen], {"biased": feedback == "selective"}
+        found = {arm: sample.where(arms == code) for code, arm in enumerate(ARMS) if (arms == code).any()}
+        return {arm: each.quality(costs).model_copy(update=biased) for arm, each in found.items()}
+
+    def by_slice(
+        self, sliced: Sequence[Sliced], task: Task, costs: Costs | None, feedback: Feedback = "complete"
+    ) -> tuple[SliceQuality, ...]:
+        """Of each value of the features that are watched one by one."""
+        sample, chosen = self.sample(task, feedback)
+        codes, biased = self.slices[chosen] if len(self.slices) == len(chosen) else self.slices, feedback == "selective"
+        found = quality_by_slice(sliced, codes, sample, costs) if sliced else ()
+        return tuple(
+            each.model_copy(update={"quality": each.quality.model_copy(update={"biased": biased})}) for each in found
         )
 
     def _estimated(self, estimates: Sequence[Estimate]) -> float | None:
         return expected_over(estimates, self.keys[0][0], self.keys[-1][0]) if self.keys else None
-
-    def _cost(self, costs: Costs | None) -> float | None:
-        said, true = self.outputs[:, 0] >= 0.5, self.labels == 1
-        return cost_of(costs, int((said & ~true).sum()), int((~said & true).sum()), len(true))
 
     def due(self, window: int) -> bool:
         """Whether a whole new window has matured since the last check."""
@@ -91,13 +132,13 @@ class Realised(Struct, kw_only=True):
         The explanation says whether the estimate without labels had seen it coming.
         """
         self.fresh = 0
-        name, higher = main_metric(task)
+        (name, higher), (sample, _) = main_metric(task), self.sample(task)
         value = metrics(task, self.labels, flat(self.outputs)).get(name)
         if value is None:
             return None
         gap = baseline.value - value if higher else value - baseline.value
         tolerance = _TOLERANCE if higher else _TOLERANCE * abs(baseline.value)
-        noise = sqrt(self._noise(task, value) ** 2 + self._noise(task, baseline.value, baseline.rows) ** 2)
+        noise = sqrt(sample.noise(value) ** 2 + sample.noise(baseline.value, baseline.rows) ** 2)
         slack = -float(ndtri(probability)) * noise
         self.strength = gap / (tolerance + slack)
         if gap <= tolerance + slack:
@@ -105,30 +146,43 @@ class Realised(Struct, kw_only=True):
         words = f"{name} {value:.4f} over {len(self.labels)} predictions, {baseline.value:.4f} promised"
         return Finding(
             subject=name,
-            explanation=words + self._compared(task, value, self._estimated(estimates)),
+            explanation=words + _compared(sample, value, self._estimated(estimates)),
             overwhelming=gap > tolerance + 2 * slack,
         )
 
-    def _compared(self, task: Task, value: float, estimate: float | None) -> str:
-        if estimate is None:
-            return ""
-        if self._disagrees(task, value, estimate):
-            return f"; {estimate:.4f} was expected of these inputs, so what leads from inputs to labels has changed"
-        return f"; {estimate:.4f} was expected of these inputs, so it is they that have changed"
 
-    def _disagrees(self, task: Task, value: float, estimate: float) -> bool:
-        """Beyond what either of them may err by."""
-        return abs(estimate - value) > _DISAGREES * max(self._noise(task, value), self._noise(task, estimate))
+def feedback_of(label: Label) -> Feedback:
+    """Of a stream's labels."""
+    if label.feedback == "complete":
+        return "complete"
+    return "explored" if label.explore else "selective"
 
-    def _noise(self, task: Task, value: float, rows: int | None = None) -> float:
-        """Standard error of the main metric over this window, or over `rows` like it."""
-        count = rows or len(self.labels)
-        if task == "regression":
-            squared = (self.labels - self.outputs[:, 0]) ** 2
-            return float(squared.std()) / (2 * max(value, 1e-12)) / sqrt(max(1, count))
-        classes, sizes = np.unique(self.labels, return_counts=True)
-        share = float(sizes.min()) / len(self.labels) if len(classes) > 1 else 0.5
-        return auc_error(value, max(1.0, share * count), max(1.0, (1 - share) * count))
+
+def _compared(sample: Sample, value: float, estimate: float | None) -> str:
+    if estimate is None:
+        return ""
+    if _disagrees(sample, value, estimate):
+        return f"; {estimate:.4f} was expected of these inputs, so what leads from inputs to labels has changed"
+    return f"; {estimate:.4f} was expected of these inputs, so it is they that have changed"
+
+
+def _disagrees(sample: Sample, value: float, estimate: float) -> bool:
+    """Beyond what either of them may err by."""
+    return abs(estimate - value) > _DISAGREES * max(sample.noise(value), sample.noise(estimate))
+
+
+def _of(held: NDArray[Any], rows: int, usual: float) -> NDArray[Any]:
+    """What stands beside so many rows; those that were there before it was kept have the usual."""
+    return held if len(held) == rows else np.full(rows, usual, held.dtype)
+
+
+def _slices(held: NDArray[np.int32], rows: int, settled: Sequence[Settled]) -> NDArray[np.int32]:
+    """Of rows that are held and those that are added; what was sliced by other features is unknown."""
+    width = max(len(each.slices) for each in settled)
+    unknown = (UNKNOWN,) * width
+    added = np.array([each.slices if len(each.slices) == width else unknown for each in settled], np.int32)
+    before = held if held.shape == (rows, width) else np.full((rows, width), UNKNOWN, np.int32)
+    return np.concatenate([before, added.reshape(len(settled), width)])
 
 
 def baseline_of(task: Task, test_metrics: dict[str, float], rows: int) -> Baseline | None:

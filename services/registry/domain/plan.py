@@ -149,14 +149,10 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _misfits_of_stream(new: StreamSpec, declared: Declared, models: Mapping[str, ModelSpec]) -> list[Misfit]:
     misfit = partial(Misfit, kind="stream", name=new.stream)
-    unserved = []
-    if (said := new.label.feedback) != "complete":
-        expected = "complete: nothing serves the other yet"
-        unserved.append(misfit(where=("label", "feedback"), found=said, expected=expected))
     if new.stream not in declared.streams:
-        return unserved
+        return []
     old, _ = declared.streams[new.stream]
-    found = unserved + [
+    found = [
         misfit(where=(name,), found=repr(getattr(new, name)), expected=f"{getattr(old, name)!r}: it cannot change")
         for name in ("partitions", "entity")
         if getattr(new, name) != getattr(old, name)
