@@ -1,7 +1,8 @@
 """Drift of 300,000 rows × 1,000 features against a frozen reference, in one process; evidently on the same data.
 
 Rows come a round's at a time, as served predictions do. Evidently runs in an environment of its own, in one process,
-on the leading rows and columns: it is given larger parts while it ends within its time.
+on the leading rows and columns: it is given larger parts while it ends within its time. Seconds are of processor time,
+in one thread, so that they are the same on a machine that does other things.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ _DRIFTED = range(7, FEATURES, 100)  # by a tenth of a standard deviation and mor
 _BOUND_SECONDS = 60.0
 _EVIDENTLY = Path(__file__).parent / "evidently"
 _PARTS = ((30_000, 100), (300_000, 100), (300_000, 1000))  # rows, columns
-_EVIDENTLY_SECONDS = 240.0
+_EVIDENTLY_SECONDS = 600.0
 Table = NDArray[np.float32]
 
 
@@ -46,9 +47,9 @@ def _measure(say: Say) -> list[Figure]:
         for seed, path in enumerate(paths):
             np.save(path, table(seed, drifted=seed == 1))
         reference, current = (np.load(path, mmap_mode="r") for path in paths)
-        started = time.perf_counter()
+        started = time.process_time()
         bins = frozen(reference)
-        froze = time.perf_counter() - started
+        froze = time.process_time() - started
         say(f"reference frozen in {froze:.1f} s")
         seconds, found = against(bins, current)
         assert found == {f"x{index}" for index in _DRIFTED}, found
@@ -85,7 +86,7 @@ def frozen(reference: Table) -> Bins:
 def against(bins: Bins, current: Table) -> tuple[float, set[str]]:
     """Seconds to count a window round by round and to measure it, and which features have drifted."""
     rows, features = current.shape
-    started = time.perf_counter()
+    started = time.process_time()
     window = Window(number=0, start={})
     open_ended = np.repeat(np.array([[-np.inf], [np.inf]], np.float32), features, axis=1)
     limits, unseen = np.vstack([open_ended, open_ended]), np.zeros(features, np.int64)
@@ -95,7 +96,7 @@ def against(bins: Bins, current: Table) -> tuple[float, set[str]]:
         window.add(bins, limits, times, inputs, scores, unseen=unseen, cells=np.empty((0, 2, 0), np.int64))
     courses: dict[str, Course] = {}
     drift = drift_of(bins, window.counts, start=0, false_alarms=0.01, courses=courses)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     return seconds, {each.feature for each in drift if each.drifted} - {"score"}
 
 

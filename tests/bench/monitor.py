@@ -99,6 +99,7 @@ class Watched:
 
     process: subprocess.Popen[bytes]
     port: int
+    log: Path
 
     def joined(self) -> float:
         """Predictions of all models that have their label."""
@@ -119,7 +120,8 @@ class Watched:
 def monitor(folder: Path) -> Iterator[Watched]:
     """`python -m services.monitor`."""
     port = free_port()
-    with (folder / "monitor.log").open("wb") as log:
+    path = folder / "monitor.log"
+    with path.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "services.monitor"],
             cwd=ROOT,
@@ -127,7 +129,7 @@ def monitor(folder: Path) -> Iterator[Watched]:
             stderr=log,
         )
     try:
-        yield Watched(process=process, port=port)
+        yield Watched(process=process, port=port, log=path)
     finally:
         process.terminate()
         process.wait(30)
@@ -139,7 +141,7 @@ def _watched(watched: Watched, count: int) -> tuple[float, float]:
     deadline = time.monotonic() + _LIMIT_SECONDS
     while not seen or seen[-1][1] < count:
         if time.monotonic() > deadline or watched.process.poll() is not None:
-            raise TimeoutError(f"the monitor: {seen[-1:]} of {count}")
+            raise TimeoutError(f"the monitor: {seen[-1:]} of {count}\n{watched.log.read_text()[-3000:]}")
         joined = watched.joined()
         if joined > (seen[-1][1] if seen else 0):
             seen.append((time.perf_counter(), joined, watched.processor_seconds()))
