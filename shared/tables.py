@@ -251,15 +251,15 @@ def compact(table: DeltaTable) -> None:
 
 def _commit(table: DeltaTable, rows: pa.Table, properties: CommitProperties, *, replaced: str | None = None) -> None:
     """Add rows, in the place of those of which the predicate `replaced` holds."""
-    write_deltalake(
-        table,
-        rows,
-        mode="append" if replaced is None else "overwrite",
-        predicate=replaced,
-        schema_mode="merge",
-        commit_properties=properties,
-        post_commithook_properties=_HOOKS,
-    )
+    said: dict[str, Any] = {
+        "schema_mode": "merge",
+        "commit_properties": properties,
+        "post_commithook_properties": _HOOKS,
+    }
+    if replaced is None:
+        write_deltalake(table, rows, mode="append", **said)
+    else:
+        write_deltalake(table, rows, mode="overwrite", predicate=replaced, **said)
 
 
 def commits_since(table: DeltaTable, version: int) -> list[tuple[int, dict[str, Any]]]:
