@@ -6,6 +6,7 @@ changes may the two go by different ones.
 """
 
 import struct
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -144,7 +145,7 @@ class StreamDecoder:
                 pass
         matrix = np.empty((len(rows), len(self._codes)))
         for index, (codes, column) in enumerate(zip(self._codes, zip(*rows, strict=True), strict=False)):
-            matrix[:, index] = column if codes is None else [codes[value] for value in column]
+            matrix[:, index] = _numbers(column) if codes is None else array("d", map(codes.__getitem__, column))
         return matrix
 
     def _checked(self, records: list[Record], positions: list[int], refused: list[RefusedRecord]) -> Batch:
@@ -176,6 +177,14 @@ class _Codes(dict[Any, float]):
 
     def __missing__(self, value: Any) -> float:
         return np.nan
+
+
+def _numbers(column: tuple[float | None, ...]) -> "array[float] | NDArray[np.float64]":
+    """A column's values; None is NaN."""
+    try:
+        return array("d", column)  # type: ignore[arg-type]  # None raises TypeError
+    except TypeError:
+        return np.array(column, dtype=np.float64)
 
 
 def _bounds(feature: Feature) -> tuple[float, float]:

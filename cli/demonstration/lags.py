@@ -44,14 +44,17 @@ class Lags:
 
     def too_far(self, monitor: Monitor | None, ahead: timedelta) -> dict[str, int]:
         """Consumers that event time must wait for, and by how many records; `ahead` of the monitor's clock it is."""
-        ends = self._ends(self._topics["ingestor"])
-        behind = {name: self._behind(GROUPS[name], ends, topics) for name, topics in self._topics.items()}
-        if monitor is not None:
-            behind["monitor"] = monitor.behind or 0
+        behind = self.behind(monitor)
         found = {name: records for name, records in behind.items() if records > MAX_BEHIND[name]}
         if monitor is None or ahead > MAX_AHEAD:  # it is away, or would decide about what is long gone
             found["monitor"] = behind.get("monitor", 0)
         return found
+
+    def behind(self, monitor: Monitor | None) -> dict[str, int]:
+        """Records that each consumer has before it in its longest topic; nothing of a monitor that does not answer."""
+        ends = self._ends(self._topics["ingestor"])
+        behind = {name: self._behind(GROUPS[name], ends, topics) for name, topics in self._topics.items()}
+        return behind if monitor is None else behind | {"monitor": monitor.behind or 0}
 
     def input_ends(self) -> Ends:
         """Next offsets of data and labels."""

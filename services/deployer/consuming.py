@@ -3,8 +3,9 @@
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, Message
 
 from services.deployer.places import Record, Where
 from services.deployer.predictions import Taken
@@ -20,7 +21,9 @@ CONSUMER = {
     "auto.offset.reset": "earliest",
     "isolation.level": "read_committed",  # of offsets too: none is read while its transaction is open
     "fetch.wait.max.ms": 50,
+    "fetch.queue.backoff.ms": 5,  # the usual second would be waited for whenever enough is fetched ahead
 }
+_OF: Any = Message  # its own types allow for None everywhere
 Batch = Mapping[Where, Sequence[Record]]
 log = logging.getLogger(__name__)
 
@@ -38,22 +41,29 @@ def by_partition(messages: Sequence[Record]) -> dict[Where, list[Record]]:
     Raises:
         Fatal: an error that does not.
     """
+    records = _sound(messages) if any(map(_OF.error, messages)) else messages
     found: dict[Where, list[Record]] = defaultdict(list)
+    wheres = zip(map(_OF.topic, records), map(_OF.partition, records), strict=True)
+    for where, record in zip(wheres, records, strict=True):
+        found[where].append(record)
+    return found
+
+
+def _sound(messages: Sequence[Record]) -> list[Record]:
     for message in messages:
         if (error := message.error()) is None:
-            found[message.topic(), message.partition()].append(message)
-        elif error.fatal():
+            continue
+        if error.fatal():
             raise Fatal(f"{message.topic()}: {error}")
-        else:
-            log.warning("%s: %s", message.topic(), error)
-    return found
+        log.warning("%s: %s", message.topic(), error)
+    return [message for message in messages if message.error() is None]
 
 
 def columns_of(records: Sequence[Record]) -> Taken:
     """Records of one stream."""
     return Taken(
-        partitions=[record.partition() for record in records],
-        offsets=[record.offset() for record in records],
-        keys=[record.key() for record in records],
-        values=[record.value() for record in records],
+        partitions=list(map(_OF.partition, records)),
+        offsets=list(map(_OF.offset, records)),
+        keys=list(map(_OF.key, records)),
+        values=list(map(_OF.value, records)),
     )

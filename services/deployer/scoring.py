@@ -7,6 +7,7 @@ where one does so later, no prediction is written for that record; it is counted
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from operator import ne
 
 from schemas.specs import StreamSpec
@@ -33,7 +34,7 @@ class Scored:
     def note(self, version: Version, arms: Sequence[Arm], outputs: Sequence[Output | None]) -> None:
         """What a version answered, and what it could not."""
         model, number = version.release.candidate.model, version.release.version
-        answered = Counter(arm for arm, output in zip(arms, outputs, strict=True) if output)
+        answered = Counter(compress(arms, outputs))
         for arm, count in answered.items():
             self.predictions[model, number, arm] += count
         if unanswered := len(outputs) - answered.total():
@@ -98,7 +99,7 @@ class StreamScorer:
         champion = self._outputs(serving, serving.champion, batch, arms, rows)
         scored.note(serving.champion, arms, champion)
         if serving.challenger is None:
-            scored.outputs += [each for each in champion if each]
+            scored.outputs += filter(None, champion)
             return
         arms = ["canary" if chosen else "shadow" for chosen in canary]
         challenger = self._outputs(serving, serving.challenger, batch, arms, rows)

@@ -148,11 +148,7 @@ class Stream:
         if held := self._held & found.keys():
             raise Fatal(f"{sorted(held)}: got records of partitions that are held back")
         places = self._places
-        fresh = {
-            where: [record for record in records if record.offset() >= places[where].position]
-            for where, records in found.items()
-            if where in places
-        }
+        fresh = {where: _from(places[where].position, records) for where, records in found.items() if where in places}
         return {where: records for where, records in fresh.items() if records}
 
     # -- answering
@@ -280,6 +276,13 @@ class Stream:
         for (topic, partition), place in self._places.items():
             _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
             metrics.LAG.labels(DATA.owner(topic), partition).set(max(0, high - place.position))
+
+
+def _from(position: int, records: list[Record]) -> list[Record]:
+    """Records of one partition, in its order, from a position on."""
+    if records[0].offset() >= position:
+        return records
+    return [record for record in records if record.offset() >= position]
 
 
 def _must_hold(known: Known, where: Where, place: Place) -> bool:

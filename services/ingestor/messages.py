@@ -27,6 +27,7 @@ def client_settings(kafka: KafkaSettings) -> dict[str, Any]:
         "auto.offset.reset": "earliest",
         "max.poll.interval.ms": 600_000,  # an S3 that does not answer holds up a turn
         "queued.max.messages.kbytes": 32 * 1024,
+        "fetch.queue.backoff.ms": 5,  # the usual second would be waited for whenever so much is fetched ahead
         "topic.metadata.refresh.interval.ms": 10_000,
     }
 

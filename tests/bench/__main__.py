@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tests.bench.figures import Figure, table_of
 
+AT_LENGTH = ("soak",)
 NAMES = (
     "throughput",
     "latency",
@@ -28,11 +29,17 @@ NAMES = (
 def main() -> None:
     """Everything, or what is named; each is a module with `measure(arguments, say)`."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(NAMES)}; all when none is named")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"some of {', '.join(NAMES)}; all these when none is named; or {', '.join(AT_LENGTH)}",
+    )
     parser.add_argument("--events", type=int, default=1_000_000, help="how many events a benchmark of rates scores")
+    parser.add_argument("--minutes", type=float, default=20, help="how long the soak goes on")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
-    if unknown := set(arguments.names) - set(NAMES):
+    if unknown := set(arguments.names) - {*NAMES, *AT_LENGTH}:
         parser.error(f"expected some of {', '.join(NAMES)}, got {', '.join(sorted(unknown))}")
     console, found = Console(), dict[str, list[Figure]]()
     for name in arguments.names or NAMES:

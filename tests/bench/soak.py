@@ -1,0 +1,212 @@
+"""The whole stack as `modelbus up` runs it, fed for long at half of what it can take: which process grows?
+
+Events of 12 floats, each with its label ten seconds later, so that the model is trained, served and watched by the
+services themselves. Saturation is the rate of whichever of scorer, ingestor and monitor is last through a backlog.
+"""
+
+import asyncio
+import json
+import os
+import random
+import resource
+import threading
+import time
+from argparse import Namespace
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from confluent_kafka import Producer
+
+from cli.client import Registry
+from cli.demonstration.lags import Lags
+from compose.embedded.services import processes
+from compose.embedded.stack import Stack
+from compose.embedded.up import running
+from schemas.topics import DATA, LABELS
+from shared.settings import KafkaSettings
+from tests.bench.figures import Figure, Say
+from tests.bench.scorer import FEATURES, put
+from tests.scoring_world import until
+
+NAME, PARTITIONS, ENTITIES = "soak", 4, 4000
+LABEL_SECONDS = 10
+BACKLOG = 100_000
+WARM_SHARE = 0.25  # of the time: five minutes of twenty
+EDGE_SECONDS = 60.0
+_SAMPLE_SECONDS = 2.0
+_TICK_SECONDS = 0.01
+_LIMIT_SECONDS = 300
+_CONSUMERS = 3
+_CHUNK = 1000
+_FEATURES = ", ".join(f"{name}: {{type: float}}" for name in FEATURES)
+DECLARED = f"""
+stream: {NAME}
+entity: machine
+partitions: {PARTITIONS}
+features: {{{_FEATURES}}}
+label: {{type: bool, delay: {LABEL_SECONDS}s}}
+lateness: 5s
+---
+model: {NAME}
+stream: {NAME}
+owner: bench
+task: binary
+features: [{", ".join(FEATURES)}]
+training: {{window: 1d, min_rows: 5000, estimators: [hist_gradient_boosting], trials: 1}}
+monitoring: {{window: 50000}}
+"""
+
+
+def _rows() -> list[tuple[str, float]]:
+    """Features as JSON, and how far they lean towards `true`."""
+    rows = np.random.default_rng(1).normal(size=(5000, len(FEATURES))).round(4)
+    leanings = rows[:, 0] + rows[:, 1] * rows[:, 2]
+    return [
+        (json.dumps(dict(zip(FEATURES, row, strict=True))), leaning)
+        for row, leaning in zip(rows.tolist(), leanings, strict=True)
+    ]
+
+
+ROWS = _rows()
+Samples = dict[str, list[tuple[float, float]]]  # process → seconds since the start, MB
+
+
+async def measure(arguments: Namespace, say: Say) -> list[Figure]:
+    """Resident memory of each process in the last minute, beside the minute after a quarter of the time."""
+    seconds = arguments.minutes * 60
+    with TemporaryDirectory(prefix="modelbus-bench-") as folder:
+        async with running(Path(folder)) as stack:
+            os.environ.update(stack.environment)
+            feed = await asyncio.to_thread(_declared)
+            rate = await _saturation(stack, feed, say) / 2
+            say(f"feeds {rate:,.0f} events/s and their labels for {arguments.minutes:g} minutes")
+            with feed.going(rate):
+                samples = await _watched(stack, seconds, say)
+            restarts = {each.name: each.restarts for each in stack.supervisor.status() if each.restarts}
+            own = {each.name for each in processes(stack.environment)}
+    say(f"fed {feed.sent:,} events; restarts: {restarts or 'none'}")
+    return [_figure(name, found, seconds, own=name in own) for name, found in samples.items()]
+
+
+def _figure(name: str, found: list[tuple[float, float]], seconds: float, *, own: bool) -> Figure:
+    """Medians of a minute: what is held, not what a moment's work takes. The parts are as others made them."""
+    edge, warm = min(EDGE_SECONDS, seconds * WARM_SHARE), seconds * WARM_SHARE
+    early = [size for at, size in found if warm <= at < warm + edge]
+    late = [size for at, size in found if at >= seconds - edge]
+    what = f"{name}, resident, last minute against minute {warm / 60:.1f}"
+    return Figure(what=what, unit="MB", ours=median(late), ceiling=median(early), bound="<= 1.05" if own else "")
+
+
+async def _saturation(stack: Stack, feed: "Feed", say: Say) -> float:
+    """Events a second, once a version serves; with labels beside."""
+    lags = Lags(
+        kafka=KafkaSettings(), stream=NAME, models=[NAME], partitions=PARTITIONS,
+        port=int(stack.environment["MODELBUS_MONITOR_HTTP_PORT"]),
+    )  # fmt: skip
+    with feed.going(500):
+        await until(_serves, _LIMIT_SECONDS)
+    await until(lambda: len(_through(lags)) == _CONSUMERS, _LIMIT_SECONDS)
+    say("a version serves")
+    began, spent = time.perf_counter(), dict[str, float]()
+    await asyncio.to_thread(feed.burst, BACKLOG)
+
+    def all_through() -> bool:
+        for name in _through(lags):
+            spent.setdefault(name, time.perf_counter() - began)
+        return len(spent) == _CONSUMERS
+
+    await until(all_through, _LIMIT_SECONDS)
+    rates = {name: BACKLOG / each for name, each in spent.items()}
+    say("saturated at " + ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items()) + " events/s")
+    return min(rates.values())
+
+
+def _through(lags: Lags) -> set[str]:
+    """Consumers that have nothing before them."""
+    return {name for name, records in lags.behind(lags.monitor()).items() if not records}
+
+
+def _serves() -> bool:
+    with Registry("viewer") as registry:
+        return registry.get(f"/models/{NAME}")["serving"]["champion"] is not None
+
+
+def _declared() -> "Feed":
+    with Registry("operator") as registry:
+        registry.apply(DECLARED, source="soak", reason="the soak")
+    return Feed(KafkaSettings())
+
+
+async def _watched(stack: Stack, seconds: float, say: Say) -> Samples:
+    """Sizes of all processes, every two seconds."""
+    samples, began, said = Samples(defaultdict(list)), time.monotonic(), 0
+    while (at := time.monotonic() - began) < seconds:
+        for each in stack.supervisor.status():
+            if each.pid is not None:
+                samples[each.name].append((at, _resident_mb(each.pid)))
+        if at // 60 > said:
+            said = int(at // 60)
+            say(f"minute {said}: " + ", ".join(f"{name} {found[-1][1]:.0f}" for name, found in samples.items()) + " MB")
+        await asyncio.sleep(_SAMPLE_SECONDS)
+    return samples
+
+
+def _resident_mb(pid: int) -> float:
+    """Source: proc(5), statm."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+class Feed:
+    """Events of a stationary world, dated now, and what came of them."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self.sent = 0
+        self._random = random.Random(1)
+        self._labels = deque[tuple[float, str, bytes]]()  # due, entity, label
+        self._producer = Producer(
+            kafka.librdkafka()
+            | {"partitioner": "murmur2_random", "linger.ms": 20, "queue.buffering.max.messages": 1_000_000}
+        )
+
+    @contextmanager
+    def going(self, rate: float) -> Iterator[None]:
+        """In a thread: so many events a second while the block runs."""
+        done = threading.Event()
+        thread = threading.Thread(target=self._go, args=(rate, done))
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _go(self, rate: float, done: threading.Event) -> None:
+        before, began = self.sent, time.perf_counter()
+        while not done.wait(_TICK_SECONDS):
+            self._send(max(0, before + int((time.perf_counter() - began) * rate) - self.sent))
+
+    def burst(self, count: int) -> None:
+        """As fast as it goes, each with its label at once."""
+        for _ in range(0, count, _CHUNK):
+            self._send(_CHUNK, label_seconds=0)
+        assert self._producer.flush(60) == 0
+
+    def _send(self, count: int, label_seconds: float = LABEL_SECONDS) -> None:
+        moment, due = datetime.now(UTC).isoformat(), time.monotonic() + label_seconds
+        for number in range(self.sent, self.sent + count):
+            entity, (features, leaning) = f"machine-{number % ENTITIES}", ROWS[number % len(ROWS)]
+            head = f'{{"id":"e{number}","entity":"{entity}","time":"{moment}",'
+            put(self._producer, DATA.of(NAME), f'{head}"features":{features}}}'.encode(), entity)
+            label = "true" if leaning + self._random.gauss(0, 1) > 0 else "false"
+            self._labels.append((due, entity, f'{head}"label":{label}}}'.encode()))
+        self.sent += count
+        while self._labels and self._labels[0][0] <= time.monotonic():
+            _, entity, said = self._labels.popleft()
+            put(self._producer, LABELS.of(NAME), said, entity)
+        self._producer.poll(0)
