@@ -48,8 +48,9 @@ FROM release
 WHERE release.model = $1 AND release.version = $2 AND run.run_id = release.run_id AND run.state <> 'closed'
 
 -- name: streams
--- Every declared stream.
-SELECT stream, spec FROM stream ORDER BY stream
+-- Every declared stream that has a model: none is read before, so that nothing is read past a model.
+SELECT stream, spec FROM stream
+WHERE EXISTS (SELECT FROM model WHERE model.stream = stream.stream) ORDER BY stream
 
 -- name: models_of_stream
 -- The models that live on a stream.

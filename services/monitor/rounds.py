@@ -20,6 +20,7 @@ from services.monitor.words import Word
 Lanes = Mapping[tuple[str, int], Lane]
 _SEEN = Score(0, 0, "data", ())  # in the stream's own join, where data events stand in the place of predictions
 _CHECKPOINTS = 1000
+_UNHEARD_VALUES = 600_000  # of the newest rows, for answers of models whose rollout was not heard of yet
 
 
 @dataclass(kw_only=True)
@@ -38,7 +39,7 @@ class Engine:
         self._data(data)
         for _, lane in _of(lanes, DATA.of(stream)):
             lane.taken = len(lane.records)
-        models = {name: self.measuring(name, facts) for name, model in facts.models.items() if model.rollouts}
+        models = {name: self.measuring(name, facts) for name in facts.models}
         closed = {name: self._answers(measuring, lanes) for name, measuring in models.items()}
         self._labels(stream, lanes)
         self._moved(lanes)
@@ -140,17 +141,22 @@ class Engine:
         state.matured.forget(clock - length(longest) - HOUR)
         for measuring in models.values():
             model = measuring.model
-            reached = answered_until(state.checkpoints, _answered(measuring))
+            reached = answered_until(state.checkpoints, _answered(measuring)) if measuring.facts.rollouts else None
             if reached is not None:
                 model.clock = max(min(high, reached) - grace, model.clock or 0)
                 measuring.settle(model.join.mature(model.clock, delay, grace))
 
     def _forget(self, models: Mapping[str, Measuring]) -> None:
-        """What all served models have answered, and what is more than the bounds allow."""
+        """What all served models have answered, and what is more than the bounds allow.
+
+        A model that is declared may be served already, though it was not heard of yet: its labels wait in its join,
+        and some rows for its answers.
+        """
         state = self.state
-        vectors = [_answered(measuring) for measuring in models.values()]
+        vectors = [_answered(measuring) for measuring in models.values() if measuring.facts.rollouts]
         first = {p: min((vector.get(p, 0) for vector in vectors), default=at) for p, at in state.data.items()}
-        state.rows.answered(first)
+        unheard = _UNHEARD_VALUES // len(self.intake.spec.features) if len(vectors) < len(models) else 0
+        state.rows.answered(first, unheard // self.intake.spec.partitions)
         state.rows.bound(self.limits.unanswered_rows)
         for join in (state.join, *(measuring.model.join for measuring in models.values())):
             join.bound(self.limits.pending, self.limits.early_labels)

@@ -157,6 +157,19 @@ def test_a_lagging_scorer_does_not_make_labels_expire() -> None:
     assert (held, counts.expired, counts.joined, counts.predictions) == (0, 0, 600, 600)
 
 
+def test_what_was_read_before_the_rollout_was_heard_of_is_joined_all_the_same() -> None:
+    world, watched = World(17), engine()
+    for _ in range(600):
+        world.event(arms={"champion": 1})
+
+    watched.take(world.lanes(watched), facts())
+    windows = events(watched.take(world.lanes(watched), SERVING), WindowMeasured)
+
+    counts = watched.state.models["m"].join.counts
+    assert (counts.predictions, counts.joined, counts.expired) == (600, 600, 0)
+    assert [each.verdict for each in windows] == ["measured"] * 3
+
+
 def test_a_backlog_of_labels_holds_the_clock_back() -> None:
     world, watched = World(), engine()
     for _ in range(900):

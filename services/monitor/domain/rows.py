@@ -45,10 +45,11 @@ class Rows(Struct, kw_only=True):
             values[mine[hit]] = block.values[at[hit]]
         return found, values
 
-    def answered(self, until: dict[int, int]) -> None:
-        """Forget rows below these offsets."""
+    def answered(self, until: dict[int, int], newest: int = 0) -> None:
+        """Forget rows below these offsets, but not the `newest` of each partition."""
         for partition, block in self.blocks.items():
             start = int(np.searchsorted(block.offsets, until.get(partition, 0)))
+            start = min(start, max(0, len(block.offsets) - newest))
             self.blocks[partition] = Block(block.offsets[start:], block.values[start:])
 
     def bound(self, rows: int) -> None:
