@@ -16,7 +16,7 @@ from services.deployer.answers import Answers, answers_of
 from services.deployer.domain.arms import is_canary
 from services.deployer.predictions import Arm, Output, Rows, Taken, exploring, outputs_of, rows_of
 from services.deployer.serving import Known, Serving, Version
-from shared.matrix import Projection
+from shared.matrix import Matrix, Projection
 from shared.records import Batch, StreamDecoder
 
 
@@ -115,9 +115,14 @@ class StreamScorer:
         return outputs_of(serving.changed, answers, arms, rows)
 
     def _answers(self, version: Version, batch: Batch) -> Answers:
-        candidate = version.release.candidate
-        scores = version.model.score(self._projections[id(version)](batch.matrix))
-        return answers_of(version.release.version, candidate.spec, candidate.signature.classes, scores)
+        return answered(version, self._projections[id(version)], batch.matrix)
+
+
+def answered(version: Version, projection: Projection, matrix: Matrix) -> Answers:
+    """What a version says of the rows of a stream's matrix."""
+    candidate = version.release.candidate
+    scores = version.model.score(projection(matrix))
+    return answers_of(version.release.version, candidate.spec, candidate.signature.classes, scores)
 
 
 def _canary_rows(serving: Serving, rows: Rows) -> list[bool]:
