@@ -283,12 +283,21 @@ class Scorer:
 
     def metric(self, name: str) -> float:
         """A sample of /metrics; 0 where there is none yet."""
-        port = self._settings["MODELBUS_SCORER_HTTP_PORT"]
-        try:
-            text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
-        except httpx.TransportError:
-            return 0.0
+        text = self._answer("/metrics")
         return next((float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name)), 0.0)
+
+    def ready(self) -> bool:
+        """Whether it owns partitions, or there is no stream."""
+        return self._answer("/readyz") != ""
+
+    def _answer(self, path: str) -> str:
+        """Of one that was made with an `http_port`; empty where there is none, or none that is good."""
+        port = int(self._settings["MODELBUS_SCORER_HTTP_PORT"]) + self.slot
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{port}{path}")
+        except httpx.TransportError:
+            return ""
+        return answer.text if answer.is_success else ""
 
     def log(self) -> str:
         return (self._folder / f"scorer-{self.slot}.log").read_text()

@@ -107,32 +107,35 @@ def _delays(bench: Bench, stream: StreamSpec, output: str, rate: float) -> Milli
     """Milliseconds of each event after the warm-up, in the order of sending."""
     _timed(bench, stream, output, 8, 1000)  # partitions are owned, versions loaded, nothing is left from before
     count = int(rate * (WARM_UP_SECONDS + SECONDS))
-    start, arrived = _timed(bench, stream, output, count, rate)
+    (start, _), arrived = _timed(bench, stream, output, count, rate)
     intended = start + np.arange(count) / rate
     return ((arrived - intended) * 1000)[int(rate * WARM_UP_SECONDS) :]
 
 
 def _saturation(bench: Bench, stream: StreamSpec) -> float:
-    """Events a second that come out when more than that go in."""
+    """Events a second that come out while more than that go in; the last part, when the generator is still, is not."""
     _timed(bench, stream, stream.stream, 8, 1000)
-    count = 300_000
-    _, arrived = _timed(bench, stream, stream.stream, count, 100_000)
-    arrived.sort()
-    early, late = count // 5, count - count // 5
-    return float((late - early) / (arrived[late - 1] - arrived[early]))
+    (start, sent), arrived = _timed(bench, stream, stream.stream, 500_000, 150_000)
+    warm = start + (sent - start) / 4
+    return float(((arrived >= warm) & (arrived <= sent)).sum() / (sent - warm))
 
 
-def _timed(bench: Bench, stream: StreamSpec, output: str, count: int, rate: float) -> tuple[float, Millis]:
-    """When the first of so many events was due, and when the prediction of each came."""
+def _timed(
+    bench: Bench, stream: StreamSpec, output: str, count: int, rate: float
+) -> tuple[tuple[float, float], Millis]:
+    """When the first of so many events was due and the last was sent, and when the prediction of each came."""
     first = bench.fed.get(stream.stream, 0)
     bench.fed[stream.stream] = first + count
     with closing(_Reader(bench, output)) as reader:
-        start = _send(bench, stream, range(first, first + count), rate)
-        return start, reader.take(first, count)
+        sending = _send(bench, stream, range(first, first + count), rate)
+        return sending, reader.take(first, count)
 
 
-def _send(bench: Bench, stream: StreamSpec, numbers: range, rate: float) -> float:
-    """Send at the rate, in ticks of a millisecond; returns when the first was due. Entities are the events' numbers."""
+def _send(bench: Bench, stream: StreamSpec, numbers: range, rate: float) -> tuple[float, float]:
+    """Send at the rate, in ticks of a millisecond; returns when the first was due, and when the last was there.
+
+    Entities are the events' numbers.
+    """
     rows = [value.partition(b'"time"')[2] for _, value in events_of(stream, 0, 1000)]
     events = [
         (b"%d" % each, b'{"id":"e%d","entity":"%d","time"%s' % (each, each, rows[each % 1000])) for each in numbers
@@ -148,7 +151,7 @@ def _send(bench: Bench, stream: StreamSpec, numbers: range, rate: float) -> floa
         sent = max(sent, due)
         time.sleep(max(0.0, min(_TICK_SECONDS, start + sent / rate - time.perf_counter())))
     assert producer.flush(30) == 0
-    return start
+    return start, time.perf_counter()
 
 
 class _Reader:

@@ -6,6 +6,7 @@ The usual workload: HistGradientBoosting of 100 iterations on 12 floats, JSON ev
 import asyncio
 import json
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -31,7 +32,7 @@ from shared.matrix import signature_of
 from shared.objects import Objects
 from shared.settings import KafkaSettings, S3Settings
 from tests.bench.figures import Say
-from tests.scoring_world import NOTHING, World, changed, release_of, scorers
+from tests.scoring_world import NOTHING, World, changed, free_port, release_of, scorers, until
 
 LIMIT_SECONDS = 600
 _SAMPLE_SECONDS = 0.02
@@ -99,10 +100,23 @@ class Bench:
             candidate = release.candidate.model_copy(update={"reference": reference})
             world.say(changed(1, release.model_copy(update={"candidate": candidate})))
 
-    async def scored(self, *streams: StreamSpec, processes: int = 1) -> float:
-        """Events a second that scorers commit of what is fed."""
-        with scorers(self.folder, processes) as running:
+    async def scored(self, *streams: StreamSpec) -> float:
+        """Events a second that one scorer commits of what is fed."""
+        with scorers(self.folder) as [scorer]:
             rate = await asyncio.to_thread(self.rate, GROUP, *streams)
+            scorer.stop()
+        return rate
+
+    async def shared(self, stream: StreamSpec, events: Iterable[Event], processes: int) -> float:
+        """As `scored`, by several that stand still, their partitions shared out, until all events are there."""
+        with scorers(self.folder, processes, http_port=free_port()) as running:
+            await until(lambda: all(scorer.ready() for scorer in running))
+            for scorer in running:
+                scorer.send(signal.SIGSTOP)
+            await self.feed(stream, events)
+            for scorer in running:
+                scorer.send(signal.SIGCONT)
+            rate = await asyncio.to_thread(self.rate, GROUP, stream)
             for scorer in running:
                 scorer.stop()
         return rate
