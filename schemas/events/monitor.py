@@ -11,8 +11,11 @@ from schemas.specs import ModelSpec, Part, StreamSpec
 Reason = Literal["first", "drift", "decay", "schedule", "person"]
 
 
-class TrainingRequested(Event, event="training.requested", version=(1, 1), key="model"):
-    """Train this model on this cut. The run's id names the lifecycle."""
+class TrainingRequested(Event, event="training.requested", version=(1, 2), key="model"):
+    """Train this model on this cut. The run's id names the lifecycle.
+
+    `since`: the world is thought to have changed then; the run may learn from less than the window. 1.2 added it.
+    """
 
     model: str
     run_id: str
@@ -22,6 +25,7 @@ class TrainingRequested(Event, event="training.requested", version=(1, 1), key="
     stream_spec: StreamSpec
     cut: Cut
     quarantined: tuple[Span, ...] = ()
+    since: Time | None = None
 
 
 class FeatureDrift(Part):

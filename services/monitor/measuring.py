@@ -12,7 +12,7 @@ from schemas.topics import PREDICTIONS
 from services.monitor.alerting import Alerting
 from services.monitor.domain.alerts import Alert
 from services.monitor.domain.clock import moment
-from services.monitor.domain.course import Course, drift_of, finding
+from services.monitor.domain.course import drift_of, finding
 from services.monitor.domain.drift import DRIFTS_SHARE, by_effect, per_test, windows_per_year
 from services.monitor.domain.estimate import SELECTIVE
 from services.monitor.domain.facts import ModelFacts
@@ -33,7 +33,6 @@ from shared.quality import main_metric
 _KEPT = 3  # versions
 _ESTIMATES_KEPT = 1000  # windows of a version
 _FAULTY_KEPT = 100
-_REALISED = "realised quality"  # its course; no feature is named so
 
 
 @dataclass(kw_only=True)
@@ -85,6 +84,7 @@ class Measuring:
         for version, mine in by_version.items():
             state = self.model.versions.setdefault(version, VersionState())
             state.realised.add(mine, self.facts.spec.monitoring.window)
+            state.losses.add(task, mine, self.facts.spec.monitoring.window)
         pairs: dict[str, list[Settled]] = {}
         for each in settled:
             rollout = self.facts.rollouts[each.served.revision]
@@ -202,25 +202,27 @@ class Measuring:
 
     def _decay(self, version: int) -> list[Word]:
         state, spec = self.model.versions[version], self.facts.spec
-        candidate = self.facts.releases.get(version)
-        if candidate is None or not state.realised.due(spec.monitoring.window):
+        candidate, reference = self.facts.releases.get(version), self.references.get(version)
+        if candidate is None or reference is None or not state.realised.due(spec.monitoring.window):
             return []
-        baseline = baseline_of(spec.task, candidate.metrics, candidate.rows)
+        baseline = baseline_of(spec.task, candidate.metrics, reference.test_rows)
         if baseline is None:
             return []
         keys = state.realised.keys
         a_year = windows_per_year(keys[0][0], keys[-1][0])
-        probability = per_test(spec.monitoring.false_alarms_per_year * (1 - DRIFTS_SHARE), a_year, 1)
+        probability = per_test(spec.monitoring.false_alarms_per_year * (1 - DRIFTS_SHARE), a_year, 2)
         estimates = state.estimates if self._feedback == "complete" else ()
         found = state.realised.check(spec.task, baseline, probability, estimates)
-        if found and overlap(state.faulty, keys[0][0], keys[-1][0]):
-            found = None  # what broken data did to quality is told as a fault, and asks for no training
-        course = state.courses.setdefault(_REALISED, Course())
-        course.hear(keys[0][0], state.realised.strength, 0.0, 1.0, 1.0)
-        if found and course.sudden():
-            found = replace(found, since=course.began())
+        lost = None if spec.task == "regression" else state.losses.check(spec.monitoring.window, probability)
+        if found and spec.task == "regression":
+            found = replace(found, since=state.losses.began(spec.monitoring.window, baseline.value**2))
+        elif found and lost:
+            found = replace(found, since=lost.since)
+        findings = [each for each in (found, lost) if each]
+        if overlap(state.faulty, keys[0][0], keys[-1][0]):
+            findings = []  # what broken data did to quality is told as a fault, and asks for no training
         state.checks += 1
-        return self._alerting.hear(state.decay, "decay", version, state.checks, [found] if found else [])
+        return self._alerting.hear(state.decay, "decay", version, state.checks, findings)
 
     def _over(self, version: int) -> list[Word]:
         """Alerts about a version that serves no more are over with it."""

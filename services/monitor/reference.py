@@ -14,6 +14,8 @@ from services.monitor.domain.faults import limits
 from services.monitor.domain.rows import UNSEEN, Values
 from shared.matrix import Inputs, Projection
 
+_TEST_SHARE = 0.1  # of a candidate's rows, where its reference does not say
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
@@ -24,6 +26,7 @@ class Reference:
     columns: NDArray[np.intp]  # of the version's features in a stream's rows; one that is gone has -1
     limits: Inputs
     expectation: Expectation
+    test_rows: int  # that the version's own metrics were measured on
 
     @classmethod
     def of(cls, document: Mapping[str, object], candidate: Candidate, spec: StreamSpec) -> "Reference":
@@ -35,6 +38,7 @@ class Reference:
             projection=Projection(candidate.signature, spec),
             limits=limits(bins, spec),
             expectation=Expectation.of(document, bins),
+            test_rows=int(str(document.get("test_rows", round(candidate.rows * _TEST_SHARE)))),
         )
 
     def inputs(self, values: Values, spec: StreamSpec) -> tuple[Inputs, NDArray[np.int64]]:

@@ -242,7 +242,6 @@ def _abandon(run: Run) -> Change:
 def _request(run: Run, model: ModelFacts, spec: StreamSpec, tables: Sequence[TableVersion]) -> Change:
     """Say the run, in the trace of the table version that was waited for."""
     versions = {table.kind: table.version for table in tables}
-    wanted = retraining.asked(model.spec, run)
 
     async def change(work: Work) -> None:
         store = Store(work.connection)
@@ -253,7 +252,7 @@ def _request(run: Run, model: ModelFacts, spec: StreamSpec, tables: Sequence[Tab
             run_id=run.run_id,
             reason=run.reason,
             explanation=run.explanation,
-            spec=wanted,
+            spec=model.spec,
             stream_spec=spec,
             cut=Cut(
                 time=run.cut_time,
@@ -262,7 +261,8 @@ def _request(run: Run, model: ModelFacts, spec: StreamSpec, tables: Sequence[Tab
                 data_offsets=run.data_offsets,
                 labels_offsets=run.labels_offsets,
             ),
-            quarantined=await store.quarantined(spec.stream, run.cut_time - wanted.training.window),
+            quarantined=await store.quarantined(spec.stream, run.cut_time - model.spec.training.window),
+            since=run.since,
         )
         name = event_id(requested.event, run.run_id)
         await Word(event=requested, id=name, correlation_id=run.run_id, after=tables[-1].said).say(work)

@@ -1,7 +1,7 @@
 """A run, in a process of its own: read the cut, search, calibrate, export, store. `python -m services.trainer.jobs`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +50,7 @@ def train(request: Payload, progress: Progress, provenance: Provenance) -> Paylo
     recipe = Recipe.of_request(TrainingRequested.model_validate(request))
     settings = S3Settings()
     produced = produce(recipe, Tables(settings), reporter(progress), provenance)
-    candidate = _stored(recipe, produced, Objects(settings))
+    candidate = stored(recipe, produced, Objects(settings))
     return {
         "candidate": candidate.model_dump(mode="json"),
         "fit_seconds": produced.fit_seconds,
@@ -70,17 +70,18 @@ def produce(recipe: Recipe, tables: Reader, report: Report, provenance: Provenan
     dataset = _read(recipe, tables)
     report("reading", 1, 1)
     signature = signature_of(stream_spec, spec.features, classes_of(stream_spec))
-    parts = learning.parts_of(dataset, signature, stream_spec)
-    _refuse_if("insufficient_data", learning.too_one_sided(parts, signature.classes))
-    trials, chosen, pipeline, fit_seconds = _fitted(recipe, parts, signature, report)
+    spans = learning.spans_of(dataset, signature, stream_spec, recipe.since)
+    _refuse_if("insufficient_data", learning.too_one_sided(spans[0], signature.classes))
+    trials, chosen, pipeline, fit_seconds = _fitted(recipe, spans, signature, report)
     report("exporting", 0, 1)
-    onnx = graph_of(pipeline, signature)
+    onnx, parts = graph_of(pipeline, signature), chosen.parts
     scores = Model(onnx, signature).score(parts.test.inputs)
     disparity = _disparity(pipeline, parts.test, scores)
     answers = scores.score if scores.probabilities is None else scores.probabilities
     quality = metrics(spec.task, parts.test.labels, answers)
+    learned = dataset.part(parts.after, parts.until[-1])
     reference = reference_of(
-        dataset,
+        learned,
         stream_spec=stream_spec,
         signature=signature,
         task=spec.task,
@@ -92,7 +93,6 @@ def produce(recipe: Recipe, tables: Reader, report: Report, provenance: Provenan
     manifest = manifest_of(
         recipe,
         provenance=provenance,
-        parts=parts,
         trials=trials,
         chosen=chosen,
         classes=signature.classes,
@@ -107,7 +107,7 @@ def produce(recipe: Recipe, tables: Reader, report: Report, provenance: Provenan
         manifest=manifest,
         reference=reference,
         metrics=quality,
-        rows=len(dataset),
+        rows=len(learned),
         fit_seconds=fit_seconds,
     )
 
@@ -120,18 +120,21 @@ def _read(recipe: Recipe, tables: Reader) -> Dataset:
 
 
 def _fitted(
-    recipe: Recipe, parts: Parts, signature: Signature, report: Report
+    recipe: Recipe, spans: Sequence[Parts], signature: Signature, report: Report
 ) -> tuple[list[Trial], Trial, Pipeline, float]:
     """Search and ship; the seconds are those spent in fits, calibration and their scores."""
     training, task, started = recipe.spec.training, recipe.spec.task, time.monotonic()
     trials: list[Trial] = []
-    report("searching", 0, training.trials)
-    for configuration in configurations(training.estimators, training.trials, recipe.seed):
+    planned = [
+        (each, parts) for each in configurations(training.estimators, training.trials, recipe.seed) for parts in spans
+    ]
+    report("searching", 0, len(planned))
+    for configuration, parts in planned:
         trials.append(learning.attempt(configuration, parts, signature, task, recipe.seed))
-        report("searching", len(trials), training.trials, learning.best_of(trials, task).score)
+        report("searching", len(trials), len(planned), learning.best_of(trials, task).score)
     chosen = learning.best_of(trials, task)
     report("calibrating", 0, 1, chosen.score)
-    pipeline = learning.shipped(chosen, parts, signature)
+    pipeline = learning.shipped(chosen, signature)
     report("calibrating", 1, 1, chosen.score)
     return trials, chosen, pipeline, time.monotonic() - started
 
@@ -153,7 +156,8 @@ def _disparity(pipeline: Pipeline, test: Rows, scores: Scores) -> float:
     return disparity
 
 
-def _stored(recipe: Recipe, produced: Produced, objects: Objects) -> Candidate:
+def stored(recipe: Recipe, produced: Produced, objects: Objects) -> Candidate:
+    """Artifacts go to the store."""
     return Candidate(
         model=recipe.model,
         run_id=recipe.run_id,

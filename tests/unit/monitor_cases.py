@@ -138,8 +138,12 @@ class World:
         revision: int = 1,
         labelled: bool = True,
         kind: str | None = None,
+        turned: bool = False,
     ) -> None:
-        """One event a minute: its data, its answers by arm (`champion` serves, `shadow` shadows), and its label."""
+        """One event a minute: its data, its answers by arm (`champion` serves, `shadow` shadows), and its label.
+
+        In a world that has `turned`, what was likely is unlikely.
+        """
         index, rng = self.made, self.rng
         self.made += 1
         time, partition = START + timedelta(minutes=index), rng.randrange(STREAM.partitions)
@@ -169,7 +173,7 @@ class World:
             self.add(topic, partition, answer)
         if labelled:
             said = {"id": f"e{index}", "entity": f"d{partition}", "time": time + timedelta(hours=1)}
-            self.add(LABELS.of("s"), partition, said | {"label": rng.random() < chance})
+            self.add(LABELS.of("s"), partition, said | {"label": (rng.random() < chance) != turned})
 
     def add(self, topic: str, partition: int, record: Mapping[str, Any]) -> int:
         records = self.topics[topic, partition]

@@ -442,6 +442,20 @@ def test_quality_below_the_promise_is_decay_when_it_persists() -> None:
     assert [(each.kind, each.features) for each in raised if each.kind == "decay"] == [("decay", ("roc_auc",))]
 
 
+def test_decay_is_dated_to_where_the_losses_rose() -> None:
+    world, watched = World(15), engine()
+    for turned in [False] * 5 + [True] * 3:
+        for _ in range(200):
+            world.event(arms={"champion": 1}, turned=turned)
+        watched.take(world.lanes(watched), SERVING)
+
+    (alert,) = watched.measuring("m", SERVING).open_alerts()["decay"]
+
+    assert set(alert.subjects) == {"roc_auc", "brier"}
+    assert alert.since is not None
+    assert abs(alert.since - micros(START + timedelta(minutes=1000))) <= 40 * 60_000_000
+
+
 def test_labels_that_stay_away_are_told_once_and_it_is_over_when_they_come_again() -> None:
     world, watched = World(14), engine()
     said: list[Word] = []

@@ -10,7 +10,7 @@ from schemas.specs import Retraining
 from services.monitor.domain.alerts import Alert
 from services.monitor.domain.clock import micros
 from services.monitor.domain.facts import ModelFacts, Order, Run, Said, TableVersion
-from services.monitor.domain.retraining import Wish, abandoned, asked, covering, next_attempt, wish
+from services.monitor.domain.retraining import Wish, abandoned, covering, next_attempt, wish
 from tests.unit.monitor_cases import MODEL, rollout
 
 NOW = datetime(2013, 3, 1, tzinfo=UTC)
@@ -80,7 +80,7 @@ def test_a_rejected_candidate_is_tried_again_only_after_the_cooldown() -> None:
     assert reason(model(rollouts=SERVING, run=run(ago=timedelta(days=1))), alerts=DRIFT) is None
 
 
-def test_after_a_sudden_change_only_what_came_since_is_learned_once_there_is_enough_of_it() -> None:
+def test_after_a_dated_change_a_run_waits_until_enough_has_come_since_but_not_for_ever() -> None:
     serving = model(rollouts=SERVING, run=run(ago=timedelta(days=20)))
 
     early, enough = (wished(serving, rows, sudden(timedelta(days=3))) for rows in (299, 300))
@@ -92,15 +92,25 @@ def test_after_a_sudden_change_only_what_came_since_is_learned_once_there_is_eno
     assert [each and (each.reason, each.since) for each in (given_up, long_ago)] == [("drift", None)] * 2
 
 
-def test_the_window_of_a_run_reaches_back_no_further_than_the_change() -> None:
-    def window(since: datetime | None) -> timedelta:
-        return asked(MODEL, run(ago=timedelta(0), since=since)).training.window
+def test_after_a_change_a_run_is_followed_by_another_when_what_is_known_of_the_new_world_has_doubled() -> None:
+    changed, cut = NOW - timedelta(days=9), NOW - timedelta(days=5)
+    serving = model(rollouts=SERVING, run=run(reason="decay", cut_time=cut, since=changed))
 
-    assert [window(since) for since in (None, NOW - timedelta(days=3), NOW - timedelta(days=99))] == [
-        timedelta(days=60),
-        timedelta(days=3),
-        timedelta(days=60),
-    ]
+    def followed(since_the_cut: int, facts: ModelFacts = serving) -> Wish | None:
+        rows = {changed: 1000, cut: since_the_cut}
+        return wish(facts, clock=NOW, matured=lambda since: rows.get(since, 0), alerts={})
+
+    found = followed(500)
+
+    assert (found and (found.reason, found.since)) == ("decay", changed)
+    assert followed(499) is None
+    assert followed(500, model(rollouts=SERVING, run=serving.run, policy={"on": ("schedule",)})) is None
+
+
+def test_when_the_window_holds_the_new_world_alone_nothing_follows() -> None:
+    old = run(reason="decay", ago=timedelta(days=5), since=NOW - timedelta(days=60))
+
+    assert wished(model(rollouts=SERVING, run=old)) is None
 
 
 def test_a_run_that_was_no_better_is_tried_again_later_each_time_up_to_the_schedule() -> None:

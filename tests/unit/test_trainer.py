@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, get_args
 
@@ -16,7 +17,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # s
 from schemas.events.parts import Cut
 from services.trainer.domain import learning
 from services.trainer.domain.graphs import graph_of
-from services.trainer.domain.learning import SHARES, Parts, Trial, attempt, best_of, matured, parts_of, shipped
+from services.trainer.domain.learning import SHARES, Parts, Trial, attempt, best_of, matured, shipped, spans_of
 from services.trainer.domain.records import Recipe, canonical, manifest_of, reference_of
 from services.trainer.domain.search import TASKS_OF, Configuration, Estimator, configurations
 from shared import scikit
@@ -38,7 +39,11 @@ def one_thread() -> Iterator[None]:
 
 
 def parts_for(task: str, rows: int = 900) -> Parts:
-    return parts_of(rows_for(task, rows), signature_for(task), stream_for(task))
+    return parts_of(rows_for(task, rows), task)
+
+
+def parts_of(dataset: Dataset, task: str) -> Parts:
+    return spans_of(dataset, signature_for(task), stream_for(task), None)[0]
 
 
 def trial_of(estimator: Any, task: Any, parts: Parts, parameters: Mapping[str, float] | None = None) -> Trial:
@@ -69,12 +74,65 @@ def test_an_estimator_that_cannot_learn_the_task_is_named() -> None:
 def test_the_parts_follow_each_other_in_time_and_share_no_row() -> None:
     dataset = rows_for("binary", 1000)
 
-    parts = parts_of(dataset, signature_for("binary"), stream_for("binary"))
+    parts = parts_of(dataset, "binary")
 
     assert [len(parts.train), len(parts.calibrate), len(parts.test)] == [1000 * share for share in SHARES]
     assert list(parts.until) == sorted(parts.until)
     together = np.concatenate([parts.train.labels, parts.calibrate.labels, parts.test.labels])
     assert together.tolist() == dataset.labels.tolist()
+
+
+def test_after_a_change_both_spans_are_judged_by_the_same_newest_rows() -> None:
+    dataset, changed = rows_for("binary", 1000), START + timedelta(minutes=600, seconds=-1)
+
+    newer, whole = spans_of(dataset, signature_for("binary"), stream_for("binary"), changed)
+
+    assert [len(each.train) for each in (newer, whole)] == [280, 880]
+    assert newer.until == whole.until
+    assert newer.calibrate.labels.tolist() == whole.calibrate.labels.tolist() == dataset.labels[880:940].tolist()
+    assert newer.test.labels.tolist() == dataset.labels[940:].tolist()
+
+
+@pytest.mark.parametrize("minutes", [-5, 950], ids=["the window begins later", "too few have come since"])
+def test_a_change_with_nothing_before_it_or_little_since_leaves_one_span(minutes: int) -> None:
+    changed = START + timedelta(minutes=minutes)
+
+    spans = spans_of(rows_for("binary", 1000), signature_for("binary"), stream_for("binary"), changed)
+
+    assert [len(each.train) for each in spans] == [700]
+
+
+def test_a_change_since_which_a_class_is_rare_leaves_one_span() -> None:
+    dataset, changed = rows_for("binary", 1000), START + timedelta(minutes=600)
+    labels = np.where(np.arange(1000) < 900, dataset.labels, np.arange(1000) % 25 == 0)
+    late = Dataset(**(vars(dataset) | {"labels": labels.astype(np.float64)}))
+
+    spans = spans_of(late, signature_for("binary"), stream_for("binary"), changed)
+
+    assert [len(each.train) for each in spans] == [700]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_where_the_world_has_changed_clean_rows_win_and_where_not_many_do(turned: bool) -> None:
+    dataset, changed = rows_for("binary", 3000), START + timedelta(minutes=2400)
+    labels = np.where((np.arange(3000) < 2400) & turned, 1 - dataset.labels, dataset.labels)
+    spans = spans_of(
+        Dataset(**vars(dataset) | {"labels": labels}), signature_for("binary"), stream_for("binary"), changed
+    )
+
+    chosen = best_of([trial_of("hist_gradient_boosting", "binary", span) for span in spans], "binary")
+
+    assert (chosen.parts.after == changed) is turned
+
+
+def test_of_two_spans_the_loss_decides_as_a_ranking_may_outlive_its_meaning() -> None:
+    spans = spans_of(
+        rows_for("binary", 1000), signature_for("binary"), stream_for("binary"), START + timedelta(hours=8)
+    )
+    newer, whole = (trial_of("logistic_regression", "binary", span) for span in spans)
+    ranked, calibrated = replace(whole, score=0.99, loss=0.7), replace(newer, score=0.98, loss=0.5)
+
+    assert best_of([ranked, calibrated], "binary") is calibrated
 
 
 def test_rows_whose_labels_may_still_be_on_their_way_are_left_out() -> None:
@@ -98,16 +156,15 @@ def test_a_class_that_hardly_occurs_in_a_part_is_refused_by_name() -> None:
     dataset = rows_for("binary", 400)
     one_sided = Dataset(**(vars(dataset) | {"labels": np.where(np.arange(400) < 300, dataset.labels, 1.0)}))
 
-    parts = parts_of(one_sided, signature_for("binary"), stream_for("binary"))
+    parts = parts_of(one_sided, "binary")
 
     assert learning.too_one_sided(parts, ("false", "true")) == "expected 5 rows of 'false' in the test part, got 0"
     assert learning.too_one_sided(parts_for("regression"), ()) is None
 
 
 def test_the_best_trial_has_the_highest_area_or_the_lowest_error_and_ties_go_to_the_first() -> None:
-    fitted = trial_of("ridge", "regression", parts_for("regression")).fitted
-    configuration = Configuration(estimator="ridge")
-    trials = [Trial(configuration=configuration, fitted=fitted, score=score) for score in (0.6, 0.7, 0.5, 0.7, 0.5)]
+    one = trial_of("ridge", "regression", parts_for("regression"))
+    trials = [replace(one, score=score) for score in (0.6, 0.7, 0.5, 0.7, 0.5)]
 
     assert best_of(trials, "binary") is trials[1]
     assert best_of(trials, "regression") is trials[2]
@@ -119,7 +176,7 @@ def test_what_is_shipped_learns_and_scores_the_same_in_onnx_scikit_learn_and_sko
 ) -> None:
     parts, signature = parts_for(task), signature_for(task)
 
-    pipeline = shipped(trial_of(estimator, task, parts), parts, signature)
+    pipeline = shipped(trial_of(estimator, task, parts), signature)
     scores = Model(graph_of(pipeline, signature), signature).score(parts.test.inputs)
 
     loaded = scikit.loads(scikit.dumps(pipeline))
@@ -137,7 +194,7 @@ def test_what_is_shipped_learns_and_scores_the_same_in_onnx_scikit_learn_and_sko
 def test_fitting_and_exporting_twice_gives_the_same_bytes(estimator: Estimator, task: Task) -> None:
     parts, signature = parts_for(task), signature_for(task)
 
-    graphs = {graph_of(shipped(trial_of(estimator, task, parts), parts, signature), signature) for _ in range(2)}
+    graphs = {graph_of(shipped(trial_of(estimator, task, parts), signature), signature) for _ in range(2)}
 
     assert len(graphs) == 1
 
@@ -167,9 +224,11 @@ def test_the_shipped_model_has_seen_the_calibration_rows_and_not_the_test_rows()
     trial = trial_of("hist_gradient_boosting", "binary", parts)
     other_test = Parts(train=parts.train, calibrate=parts.calibrate, test=parts.train, until=parts.until)
 
-    first, second = (graph_of(shipped(trial, each, signature), signature) for each in (parts, other_test))
+    others = replace(trial, parts=other_test)
 
-    calibrated: CalibratedClassifierCV = shipped(trial, parts, signature)[-1]
+    first, second = (graph_of(shipped(each, signature), signature) for each in (trial, others))
+
+    calibrated: CalibratedClassifierCV = shipped(trial, signature)[-1]
     assert first == second
     assert calibrated.estimator.n_iter_ == trial.fitted[-1].n_iter_
     assert graph_of(trial.fitted, signature) != first
@@ -180,7 +239,7 @@ def test_calibration_mends_the_probabilities_of_an_overconfident_model() -> None
     greedy = {"max_iter": 300, "learning_rate": 0.5, "min_samples_leaf": 2, "max_leaf_nodes": 63}
     trial = trial_of("hist_gradient_boosting", "binary", parts, greedy)
 
-    pipeline = shipped(trial, parts, signature)
+    pipeline = shipped(trial, signature)
 
     def error(model: Any) -> float:
         return calibration_error(parts.test.labels, model.predict_proba(parts.test.inputs)[:, 1])
@@ -212,7 +271,6 @@ def test_a_manifest_is_canonical_and_holds_the_recipe_it_was_made_from() -> None
     data = manifest_of(
         recipe,
         provenance={"code_version": "abc"},
-        parts=parts,
         trials=[trial],
         chosen=trial,
         classes=("false", "true"),
@@ -223,7 +281,13 @@ def test_a_manifest_is_canonical_and_holds_the_recipe_it_was_made_from() -> None
     manifest = json.loads(data)
     assert canonical(manifest) == data
     assert Recipe.of_manifest(data) == recipe
-    assert manifest["chosen"] == {"estimator": "logistic_regression", "parameters": {"C": 0.5}, "score": trial.score}
+    assert manifest["chosen"] == {
+        "estimator": "logistic_regression",
+        "parameters": {"C": 0.5},
+        "rows": 630,
+        "score": trial.score,
+        "loss": trial.loss,
+    }
     assert manifest["split"]["rows"] == {"train": 630, "calibrate": 135, "test": 135}
 
 
@@ -264,7 +328,7 @@ def test_onnx_agrees_on_values_that_are_float32_neighbours() -> None:
     rows = learning.Rows(inputs=inputs, labels=(values == low).astype(np.intp))
     parts = Parts(train=rows, calibrate=rows, test=rows, until=(START, START, START))
 
-    pipeline = shipped(trial_of("hist_gradient_boosting", "binary", parts), parts, signature_for("binary"))
+    pipeline = shipped(trial_of("hist_gradient_boosting", "binary", parts), signature_for("binary"))
     answers = Model(graph_of(pipeline, signature_for("binary")), signature_for("binary")).score(inputs).probabilities
 
     assert answers is not None

@@ -44,7 +44,8 @@ class Rollout:
 class Run:
     """A training run that the monitor asked for, or wants to.
 
-    `since`: it learns from nothing older; `misses`: runs in a row, this one included, whose candidates were no better.
+    `since`: the world is thought to have changed then; `misses`: runs in a row, this one included, whose candidates
+    were no better.
     """
 
     run_id: str

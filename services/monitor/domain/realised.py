@@ -27,7 +27,6 @@ from shared.quality import Task, main_metric, metrics
 _TOLERANCE = 0.02  # of an AUC, or as a share of an error
 _DISAGREES = 4.0  # standard errors
 _LEAST = 200  # matured predictions
-_TEST_SHARE = 0.1  # of a candidate's rows, on which its own metric was measured
 Arm = Literal["champion", "canary"]
 ARMS: tuple[Arm, ...] = ("champion", "canary")
 Feedback = Literal["complete", "selective", "explored"]  # which labels come: all, those of `true`, some of the rest too
@@ -51,7 +50,6 @@ class Realised(Struct, kw_only=True):
     labels: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     outputs: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 1)))
     fresh: int = 0  # since the last check
-    strength: float = 0.0  # of the last check: the gap over what is allowed
     weights: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     arms: NDArray[np.int8] = field(default_factory=lambda: np.empty(0, np.int8))
     slices: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 0), np.int32))
@@ -140,7 +138,6 @@ class Realised(Struct, kw_only=True):
         tolerance = _TOLERANCE if higher else _TOLERANCE * abs(baseline.value)
         noise = sqrt(sample.noise(value) ** 2 + sample.noise(baseline.value, baseline.rows) ** 2)
         slack = -float(ndtri(probability)) * noise
-        self.strength = gap / (tolerance + slack)
         if gap <= tolerance + slack:
             return None
         words = f"{name} {value:.4f} over {len(self.labels)} predictions, {baseline.value:.4f} promised"
@@ -187,4 +184,4 @@ def _slices(held: NDArray[np.int32], rows: int, settled: Sequence[Settled]) -> N
 
 def baseline_of(task: Task, test_metrics: dict[str, float], rows: int) -> Baseline | None:
     value = test_metrics.get(main_metric(task)[0])
-    return None if value is None else Baseline(value=value, rows=max(1, round(rows * _TEST_SHARE)))
+    return None if value is None else Baseline(value=value, rows=max(1, rows))

@@ -16,7 +16,7 @@ ABANDONED_AFTER = timedelta(days=90)  # or twice `retraining.every`, if longer
 
 @dataclass(frozen=True)
 class Wish:
-    """Why a model is to be trained now; `since`: on nothing older than this."""
+    """Why a model is to be trained now; `since`: the world is thought to have changed then."""
 
     reason: Reason
     explanation: str
@@ -48,7 +48,7 @@ def wish(
             found = _changed(reason, alerts[reason], model.spec, clock, matured)
             if found is not None:
                 return found
-    return _schedule(model, clock)
+    return _further(model, clock, matured) or _schedule(model, clock)
 
 
 def next_attempt(model: ModelFacts, run: Run) -> datetime:
@@ -58,10 +58,22 @@ def next_attempt(model: ModelFacts, run: Run) -> datetime:
     return run.cut_time + min(cooldown, max(policy.cooldown, policy.every))
 
 
+def _further(model: ModelFacts, clock: datetime, matured: Callable[[datetime], int]) -> Wish | None:
+    """After a change the first run knows little of the new world: again whenever what is known of it has doubled."""
+    run, window = model.run, model.spec.training.window
+    if run is None or run.since is None or run.reason not in model.spec.retraining.on:
+        return None
+    if clock - run.since >= window or 2 * matured(run.cut_time) < matured(run.since):
+        return None
+    return Wish(
+        run.reason, f"half of what came since {run.since:%F %R} matured after the cut of {run.run_id}", run.since
+    )
+
+
 def _changed(
     reason: Reason, alerts: Sequence[Alert], spec: ModelSpec, clock: datetime, matured: Callable[[datetime], int]
 ) -> Wish | None:
-    """After a sudden change only what came since is worth learning; wait for enough of it, but not for ever.
+    """After a dated change nothing is learned of the new world without its rows: wait for enough, but not for ever.
 
     What changed slowly, or longer ago than the window reaches, is learned from the whole window.
     """
@@ -70,7 +82,7 @@ def _changed(
     if not changes or clock - max(changes) >= window:
         return Wish(reason, explanation)
     if matured(max(changes)) >= spec.training.min_rows:
-        return Wish(reason, f"{explanation}; learned from what came since {max(changes):%F %R}", max(changes))
+        return Wish(reason, f"{explanation}; the change is dated {max(changes):%F %R}", max(changes))
     return Wish(reason, explanation) if clock - max(changes) >= window / 2 else None
 
 
@@ -86,14 +98,6 @@ def _schedule(model: ModelFacts, clock: datetime) -> Wish | None:
     if "schedule" not in model.spec.retraining.on or model.run is None or clock < model.run.cut_time + every:
         return None
     return Wish("schedule", f"{every} have passed since the cut of {model.run.run_id}")
-
-
-def asked(spec: ModelSpec, run: Run) -> ModelSpec:
-    """The declaration as the run is asked for: with a window that reaches back no further than it may."""
-    if run.since is None:
-        return spec
-    window = min(spec.training.window, run.cut_time - run.since)
-    return spec.model_copy(update={"training": spec.training.model_copy(update={"window": window})})
 
 
 def abandoned(model: ModelFacts, clock: datetime) -> bool:

@@ -11,6 +11,7 @@ from services.monitor.domain.alerts import Alarm, Alert
 from services.monitor.domain.clock import Checkpoint, Clock
 from services.monitor.domain.course import Course
 from services.monitor.domain.join import Join
+from services.monitor.domain.losses import Losses
 from services.monitor.domain.maturity import Matured
 from services.monitor.domain.pairs import Evidence
 from services.monitor.domain.realised import Realised
@@ -29,6 +30,7 @@ class VersionState(Struct, kw_only=True):
     windows: int = 0  # closed so far
     checks: int = 0  # of its quality, so far
     realised: Realised = field(default_factory=Realised)
+    losses: Losses = field(default_factory=Losses)
     estimates: list[tuple[int, int, float]] = field(default_factory=list)  # from, until, main metric, of past windows
     courses: dict[str, Course] = field(default_factory=dict)  # by column
     faulty: list[tuple[int, int]] = field(default_factory=list)  # from, until, of the newest faulty windows

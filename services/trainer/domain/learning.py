@@ -3,6 +3,10 @@
 The rows are cut by time into train, calibrate and test. Configurations are fitted on train and compared on calibrate.
 The chosen one is fitted again on both, newest rows included, under the calibration learned before. The test rows stay
 unseen by what is shipped: the metrics told of a version, and the gates it passes later, are of its very bytes.
+
+Where the world is thought to have changed, it is the rows since then that are cut, and configurations are fitted on
+their train part alone and on it with all that came before. Which of the two is worth more, clean rows or many, nobody
+knows beforehand: the same newest rows decide, by a loss, because a ranking may outlive a change of what it means.
 """
 
 from collections.abc import Sequence
@@ -47,21 +51,24 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Three stretches of time, one after the other; `until` is the last time of each."""
+    """Three stretches of time, one after the other; `until` is the last time of each; no row is as old as `after`."""
 
     train: Rows
     calibrate: Rows
     test: Rows
     until: tuple[datetime, ...]
+    after: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A configuration fitted on train, and its main metric on calibrate (uncalibrated)."""
+    """A configuration fitted on train, its main metric and its loss on calibrate (uncalibrated), and the parts."""
 
     configuration: Configuration
     fitted: Pipeline
     score: float
+    loss: float
+    parts: Parts
 
 
 def matured(dataset: Dataset, stream_spec: StreamSpec, cut_time: datetime) -> Dataset:
@@ -72,9 +79,29 @@ def matured(dataset: Dataset, stream_spec: StreamSpec, cut_time: datetime) -> Da
     return dataset.part(None, cut_time - stream_spec.label.delay)
 
 
-def parts_of(dataset: Dataset, signature: Signature, stream_spec: StreamSpec) -> Parts:
-    """Split a dataset of at least one row."""
+def spans_of(dataset: Dataset, signature: Signature, stream_spec: StreamSpec, since: datetime | None) -> list[Parts]:
+    """The parts of a dataset of at least one row; with `since`, those of the rows after it, then with all for train.
+
+    Too few rows after it, or too few of a class, are no reason to forget the others.
+    """
     until = time_split(dataset.times, SHARES)
+    whole = parts_of(dataset, signature, stream_spec, until)
+    newer = dataset.part(since, until[-1])
+    if since is None or not LEAST_ROWS <= len(newer) < len(dataset):
+        return [whole]
+    until = time_split(newer.times, SHARES)
+    spans = [parts_of(dataset, signature, stream_spec, until, after) for after in (since, None)]
+    return [whole] if too_one_sided(spans[0], signature.classes) else spans
+
+
+def parts_of(
+    dataset: Dataset,
+    signature: Signature,
+    stream_spec: StreamSpec,
+    until: tuple[datetime, ...],
+    after: datetime | None = None,
+) -> Parts:
+    """Cut a dataset at these times, the first part from `after` on."""
     projection = Projection(signature, stream_spec)
 
     def rows(after: datetime | None, last: datetime) -> Rows:
@@ -83,7 +110,8 @@ def parts_of(dataset: Dataset, signature: Signature, stream_spec: StreamSpec) ->
         return Rows(inputs=projection(part.matrix), labels=labels)
 
     first, second, third = until
-    return Parts(train=rows(None, first), calibrate=rows(first, second), test=rows(second, third), until=until)
+    train, calibrate, test = rows(after, first), rows(first, second), rows(second, third)
+    return Parts(train=train, calibrate=calibrate, test=test, until=until, after=after)
 
 
 def unsuitable(spec: ModelSpec) -> str | None:
@@ -121,18 +149,24 @@ def attempt(configuration: Configuration, parts: Parts, signature: Signature, ta
     with one_thread():
         fitted = pipeline.fit(parts.train.inputs, parts.train.labels)
         answers = fitted.predict_proba(inputs) if signature.classes else fitted.predict(inputs)
-    score = metrics(task, parts.calibrate.labels, answers)[main_metric(task)[0]]
-    return Trial(configuration=configuration, fitted=fitted, score=score)
+    found = metrics(task, parts.calibrate.labels, answers)
+    score, loss = found[main_metric(task)[0]], found["log_loss" if signature.classes else "rmse"]
+    return Trial(configuration=configuration, fitted=fitted, score=score, loss=loss, parts=parts)
 
 
 def best_of(trials: Sequence[Trial], task: Task) -> Trial:
-    """The best score; of equal ones the first."""
+    """The best score of each span, and of these the least loss; of equal ones the first."""
     sign = 1 if main_metric(task)[1] else -1
-    return max(trials, key=lambda trial: sign * trial.score)
+    spans: dict[datetime | None, list[Trial]] = {}
+    for trial in trials:
+        spans.setdefault(trial.parts.after, []).append(trial)
+    best = [max(each, key=lambda trial: sign * trial.score) for each in spans.values()]
+    return min(best, key=lambda trial: trial.loss)
 
 
-def shipped(trial: Trial, parts: Parts, signature: Signature) -> Pipeline:
+def shipped(trial: Trial, signature: Signature) -> Pipeline:
     """The configuration of `trial` fitted on train and calibrate, calibrated; it has not seen test."""
+    parts = trial.parts
     inputs = np.concatenate([parts.train.inputs, parts.calibrate.inputs])
     labels = np.concatenate([parts.train.labels, parts.calibrate.labels])
     with one_thread():

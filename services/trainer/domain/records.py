@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events.monitor import TrainingRequested
-from schemas.events.parts import Cut, Signature, Span
+from schemas.events.parts import Cut, Signature, Span, Time
 from schemas.specs import ModelSpec, Part, StreamSpec
 from services.trainer.domain.expectations import additive, calibration_of, losses
-from services.trainer.domain.learning import SHARES, Parts, Trial
+from services.trainer.domain.learning import SHARES, Trial
 from shared.dataset import Dataset
 from shared.reference import binned, feature_reference, with_blocks
 from shared.runtime import Scores
@@ -26,12 +26,13 @@ class Recipe(Part):
     stream_spec: StreamSpec
     cut: Cut
     quarantined: tuple[Span, ...] = ()
+    since: Time | None = None
     seed: int
 
     @classmethod
     def of_request(cls, event: TrainingRequested) -> Self:
         """The recipe of a requested run."""
-        asked = event.model_dump(include={"model", "run_id", "spec", "stream_spec", "cut", "quarantined"})
+        asked = event.model_dump(include={"model", "run_id", "spec", "stream_spec", "cut", "quarantined", "since"})
         return cls.model_validate(asked | {"seed": event.spec.training.seed})
 
     @classmethod
@@ -53,7 +54,6 @@ def manifest_of(
     recipe: Recipe,
     *,
     provenance: Mapping[str, Any],
-    parts: Parts,
     trials: Sequence[Trial],
     chosen: Trial,
     classes: Sequence[str],
@@ -61,7 +61,7 @@ def manifest_of(
     digests: Mapping[str, str],
 ) -> bytes:
     """The manifest: the recipe's own fields, where it was made from what, and what came of it."""
-    names = ("train", "calibrate", "test")
+    names, parts = ("train", "calibrate", "test"), chosen.parts
     rows = (parts.train, parts.calibrate, parts.test)
     split = {
         "shares": list(SHARES),
@@ -84,7 +84,8 @@ def manifest_of(
 
 def _described(trial: Trial) -> dict[str, Any]:
     configuration = trial.configuration
-    return {"estimator": configuration.estimator, "parameters": dict(configuration.parameters), "score": trial.score}
+    said = {"estimator": configuration.estimator, "parameters": dict(configuration.parameters)}
+    return said | {"rows": len(trial.parts.train), "score": trial.score, "loss": trial.loss}
 
 
 def reference_of(
@@ -115,6 +116,7 @@ def reference_of(
         "score": with_blocks(binned(scores.score), scores.score, window),
         "label": _labels(dataset.labels, signature.classes),
         "rows": len(dataset),
+        "test_rows": len(test),
         "metrics": dict(metrics),
     }
     test_columns = {name: test.matrix[:, place] for place, name in enumerate(stream_spec.features) if name in features}
