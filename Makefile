@@ -8,10 +8,10 @@ UV_VERSION := 0.13.9
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check chaos bench clean lock
+.PHONY: help demo up test check chaos bench bench-adaptation clean lock
 
 help: ## what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.installed ## a year of flights through the whole loop, live; ARGS="--until 2013-03-20 --exit"
 	$(RUN)/modelbus demo $(ARGS)
@@ -35,6 +35,9 @@ chaos: $(VENV)/.installed ## 50 faults over 500,000 events, then the laws; ARGS=
 
 bench: $(VENV)/.installed ## ratios against a ceiling measured in the same run
 	$(RUN)/python -m tests.bench $(ARGS)
+
+bench-adaptation: $(VENV)/.installed ## worlds that change: ours beside an oracle and a forest; ARGS="--stack"
+	$(RUN)/python -m tests.bench.adaptation $(ARGS)
 
 clean: ## forget the environment and caches (not the data under .modelbus)
 	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -12,7 +12,7 @@ from cli.demonstration.holds import Holds
 from cli.demonstration.pace import Pace
 from cli.demonstration.plan import Plan
 from cli.demonstration.reading import quietly
-from examples.flights.departures import Record, timeline
+from examples.flights.departures import Record
 from schemas.topics import DATA, LABELS
 from shared.settings import KafkaSettings
 
@@ -71,7 +71,7 @@ class Feeder:
 
     def _run(self) -> None:
         try:
-            self._feed(timeline(self._plan.start, self._plan.until))
+            self._feed(self._plan.records(self._plan.start, self._plan.until))
             if self._producer.flush(_FLUSH_SECONDS):
                 raise FeederFailed(f"not acknowledged in {_FLUSH_SECONDS:.0f} s")
         except Exception as error:  # told by `done`, in the thread that asks

@@ -1,12 +1,13 @@
 """What a demo is to show: the declarations, how far, how fast, and what is promised of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from examples.flights.departures import Record, timeline
 from schemas.declarations import parse
 from schemas.durations import Duration
 from schemas.specs import ModelSpec, StreamSpec
@@ -51,6 +52,7 @@ class Plan:
     kill_every_seconds: float | None = None
     seed: int = 1
     scorers: int = 1
+    records: Callable[[datetime, datetime], Iterator[Record]] = timeline  # from a start until an end, in event time
 
     @property
     def promises(self) -> Promises:

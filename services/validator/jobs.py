@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from schemas.events.parts import Candidate, Release
+from schemas.events.parts import Candidate, Gate, Release
 from schemas.specs import BoolFeature, CategoryFeature, FloatFeature, StreamSpec
 from services.validator.artifacts import Loaded, Split, Unusable, fetch, load, onnx_predict
 from services.validator.domain.evidence import Evidence, Group, Predict, Scored
 from services.validator.domain.gate import judge
 from services.validator.domain.report import report
 from shared import child
-from shared.dataset import Dataset, read_dataset
+from shared.dataset import Dataset, Reader, read_dataset
 from shared.matrix import Inputs, Projection
 from shared.objects import Objects
 from shared.quality import Floats
@@ -32,9 +32,25 @@ Json = dict[str, Any]
 def validate(request: child.Payload, _progress: child.Progress) -> child.Payload:
     """{"candidate", "champion"} → {"gates", "report"}."""
     settings = S3Settings()
-    objects, tables = Objects(settings), Tables(settings)
+    objects = Objects(settings)
     candidate = Candidate.model_validate(request["candidate"])
     champion = Release.model_validate(request["champion"]) if request["champion"] else None
+    judged = judgement(candidate, champion, objects, Tables(settings))
+    artifact = objects.put_now(judged.report)
+    gates = [gate.model_dump(mode="json") for gate in judged.gates]
+    return {"gates": gates, "report": artifact.model_dump(mode="json")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """Every gate's verdict, and the report."""
+
+    gates: tuple[Gate, ...]
+    report: bytes
+
+
+def judgement(candidate: Candidate, champion: Release | None, objects: Objects, tables: Reader) -> Judgement:
+    """Ask the gates about a candidate beside the champion, if there is one."""
     loaded = load(objects, candidate)
     rows = _held_out(tables, candidate, loaded)
     evidence = _evidence(candidate, loaded, rows, rival_of(objects, candidate, champion, loaded.split))
@@ -46,12 +62,11 @@ def validate(request: child.Payload, _progress: child.Progress) -> child.Payload
         else None,
         "environment": _environment(),
     }
-    artifact = objects.put_now(report(candidate, evidence, findings, surroundings))
-    gates = [finding.gate.model_dump(mode="json") for finding in findings]
-    return {"gates": gates, "report": artifact.model_dump(mode="json")}
+    gates = tuple(finding.gate for finding in findings)
+    return Judgement(gates=gates, report=report(candidate, evidence, findings, surroundings))
 
 
-def _held_out(tables: Tables, candidate: Candidate, loaded: Loaded) -> Dataset | None:
+def _held_out(tables: Reader, candidate: Candidate, loaded: Loaded) -> Dataset | None:
     """The rows that the candidate was not fitted on; None when it cannot be asked about them anyway."""
     if loaded.split is None or loaded.predict is None:
         return None
