@@ -134,7 +134,9 @@ def _environment(folder: Path, say: Say) -> Path:
 def _report(python: Path, paths: list[Path], rows: int, columns: int) -> dict[str, Any] | None:
     command = [str(python), "-W", "ignore", str(_EVIDENTLY / "report.py"), *map(str, paths), str(rows), str(columns)]
     try:
-        done = subprocess.run(command, check=True, capture_output=True, timeout=_EVIDENTLY_SECONDS)
-    except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_EVIDENTLY_SECONDS)
+    except subprocess.TimeoutExpired:
         return None
+    if done.returncode:
+        raise RuntimeError(f"evidently: {done.stderr[-2000:]}")
     return dict(json.loads(done.stdout))
