@@ -95,7 +95,8 @@ class Intake:
         One that is ahead while those behind it are not stands out of turn: it must not hold them up.
         """
         read = self._labels_of(lane.records)
-        lane.taken = max((at for at, said in enumerate(read, 1) if said and not ahead(said.time)), default=0)
+        fitting = (at for at in range(len(read), 0, -1) if (said := read[at - 1]) and not ahead(said.time))
+        lane.taken = next(fitting, 0)
         while lane.taken < len(read) and read[lane.taken] is None:
             lane.taken += 1
         taken = [said for said in read[: lane.taken] if said]

@@ -12,9 +12,11 @@ budget of a round in records (a share is _LEAST_SHARE at least); the client's ow
 import logging
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -65,6 +67,8 @@ class Reader:
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 50,
+                "fetch.queue.backoff.ms": 5,  # the usual second is how long a reader that is ahead would wait
+                "fetch.message.max.bytes": 262_144,  # small, so that partitions come in turns and few are paused
                 "queued.min.messages": 20_000,
                 "queued.max.messages.kbytes": 65_536,
             }
@@ -152,8 +156,7 @@ class Reader:
         while self._behind(wanted):
             self._pause(share)
             messages = self._consumer.consume(share, _POLL_SECONDS)
-            for message in messages:
-                self._keep(message)
+            self._keep(messages)
             now = time.monotonic()
             last = now if messages else last
             if now - last > _STALL_SECONDS:
@@ -174,17 +177,33 @@ class Reader:
     def _behind(self, wanted: Mapping[Where, int]) -> list[Where]:
         return [where for where, target in wanted.items() if self._buffers[where].fetched < target]
 
-    def _keep(self, message: Message) -> None:
+    def _keep(self, messages: Sequence[Message]) -> None:
+        """Records first: the end of a partition lies behind those that came before it."""
+        told = [message for message in messages if message.error()] if any(map(Message.error, messages)) else []
+        sound = [message for message in messages if not message.error()] if told else messages
+        places = zip(map(Message.topic, sound), map(Message.partition, sound), strict=True)
+        records = zip(places, zip(map(Message.offset, sound), map(Message.value, sound), strict=True), strict=True)
+        for (topic, partition), found in groupby(records, key=itemgetter(0)):
+            assert topic is not None
+            assert partition is not None
+            self._append((topic, partition), [record for _, record in found])
+        for message in told:
+            self._told(message)
+
+    def _append(self, where: Where, records: list[Any]) -> None:
+        buffer = self._buffers[where]
+        if records[0][0] < buffer.fetched:  # fetched again after a pause
+            records = [record for record in records if record[0] >= buffer.fetched]
+        if records:
+            buffer.records += records
+            buffer.fetched = records[-1][0] + 1
+
+    def _told(self, message: Message) -> None:
         topic, partition, offset, error = message.topic(), message.partition(), message.offset(), message.error()
-        if topic is None or partition is None or offset is None:
+        if error is None or topic is None or partition is None or offset is None:
             raise Fatal(f"the consumer: {error}")
-        buffer = self._buffers[topic, partition]
-        if error is None and offset < buffer.fetched:
-            return  # fetched again after a pause
-        if error is None:
-            buffer.records.append((offset, message.value()))
-            buffer.fetched = offset + 1
-        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+            buffer = self._buffers[topic, partition]
             buffer.fetched = max(buffer.fetched, offset)
         elif error.fatal() or (not error.retriable() and error.code() not in _UNKNOWN):
             raise Fatal(f"{topic}[{partition}]: {error}")

@@ -1,5 +1,7 @@
 """Names by the time from which on they are to be looked at; in chunks, so that few are looked at before."""
 
+from sys import maxsize
+
 _CHUNK = 500
 
 
@@ -9,25 +11,16 @@ class _Chunk:
     __slots__ = ("least", "names", "times")
 
     def __init__(self) -> None:
-        self.least: int | None = None
+        self.least = maxsize
         self.times: list[int] = []
         self.names: list[str] = []
 
-    def add(self, time: int, name: str) -> None:
-        self.times.append(time)
-        self.names.append(name)
-        if self.least is None or time < self.least:
-            self.least = time
-
     def take(self, until: int) -> list[str]:
         """The names that are due; the others stay."""
-        taken, later = [], _Chunk()
-        for time, name in zip(self.times, self.names, strict=True):
-            if time <= until:
-                taken.append(name)
-            else:
-                later.add(time, name)
-        self.least, self.times, self.names = later.least, later.times, later.names
+        taken = [name for time, name in zip(self.times, self.names, strict=True) if time <= until]
+        self.names = [name for time, name in zip(self.times, self.names, strict=True) if time > until]
+        self.times = [time for time in self.times if time > until]
+        self.least = min(self.times, default=maxsize)
         return taken
 
 
@@ -49,13 +42,15 @@ class Due:
         chunk = self._open.get(partition)
         if chunk is None:
             chunk = self._open[partition] = _Chunk()
-        chunk.add(time, name)
+        chunk.times.append(time)
+        chunk.names.append(name)
+        chunk.least = min(chunk.least, time)
 
     def take(self, until: int) -> list[tuple[int, str]]:
         """Partitions and names whose time has come."""
         taken = []
         for partition, chunk in (*self._full, *self._open.items()):
-            if chunk.least is not None and chunk.least <= until:
+            if chunk.least <= until:
                 taken += [(partition, name) for name in chunk.take(until)]
         self._sort_out()
         return taken
