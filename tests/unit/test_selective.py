@@ -24,6 +24,7 @@ from tests.scoring_world import changed, envelope_of, model_spec, release_of, st
 from tests.unit.monitor_cases import START, STREAM, World, engine, facts, rollout
 
 SHARE = 0.1
+INTAKE = Intake(spec=STREAM)
 COSTS = Costs(false_positive=1, false_negative=4)
 
 
@@ -119,7 +120,7 @@ def scored(**said: object) -> Score:
         "partition": 0, "offset": 0, "score": 0.5, "label": False, "time": START,
     }  # fmt: skip
     lane = Lane(records=[(0, msgspec.json.encode(record | said))])
-    (answer,) = Intake(spec=STREAM).answers(0, lane, lambda _: True)
+    (answer,) = INTAKE.answers(0, lane, lambda _: True)
     return answer.score
 
 
