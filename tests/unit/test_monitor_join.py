@@ -118,6 +118,18 @@ def test_early_labels_are_bounded_and_the_oldest_go_first() -> None:
     assert join.counts.labels_orphaned == 250
 
 
+def test_labels_that_nobody_waits_for_leave_nothing_behind() -> None:
+    join = Join()
+    for index in range(20_000):
+        join.label(f"e{index}", index % 3, index, 1.0)
+        if index % 100 == 0:
+            join.bound(100, 80)
+
+    assert len(join._maturing) < 2000
+    assert len(join.mature(10**9, DELAY, GRACE)) == 0
+    assert join.counts.labels_orphaned == 20_000
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**32), st.integers(5, 200))
 def test_predictions_are_conserved_under_any_order(seed: int, size: int) -> None:

@@ -38,6 +38,9 @@ class Due:
         self._open: dict[int, _Chunk] = {}  # by partition
         self._full: list[tuple[int, _Chunk]] = []
 
+    def __len__(self) -> int:
+        return sum(len(chunk.names) for chunk in self._open.values()) + sum(len(chunk.names) for _, chunk in self._full)
+
     def add(self, time: int, partition: int, name: str) -> None:
         chunk = self._open.get(partition)
         if chunk is None:

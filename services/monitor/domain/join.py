@@ -16,6 +16,7 @@ from shared.records import MAX_NUMBER
 
 FURTHEST = 7 * 86_400_000_000  # an event time further ahead of the clock is taken as a week ahead, so that it ends
 Place = tuple[int, str]  # partition, id
+_STALE = 1000  # ids that left otherwise than by time, and so many more as there are entries, may stand in the index
 
 
 class Score(Struct, array_like=True, frozen=True, gc=False):
@@ -95,10 +96,14 @@ class Join(Struct, kw_only=True, dict=True):
 
     def __post_init__(self) -> None:
         self._held = sum(entry.served is not None for _, _, entry in self._all())
-        self._maturing, self._expiring = Due(), Due()
+        self._maturing, self._expiring = self._indexed(), Due()
         self._completed: list[Place] = []  # since it was last looked
+
+    def _indexed(self) -> Due:
+        found = Due()
         for partition, name, entry in self._all():
-            self._maturing.add(entry.time, partition, name)
+            found.add(entry.time, partition, name)
+        return found
 
     def serve(self, id: str, partition: int, time: int, score: Score, high: int | None) -> Entry | None:
         """A champion or canary answered; `high` is the stream's highest plausible time. Returns the entry if new."""
@@ -197,7 +202,7 @@ class Join(Struct, kw_only=True, dict=True):
                 yield (partition, name), entry
 
     def bound(self, pending: int, unserved: int) -> None:
-        """Keep at most so many served entries, sampling by id, and so many others, dropping the oldest.
+        """Keep at most so many served entries, sampling by id, and about so many others, dropping the oldest.
 
         Called between rounds, so that the outcome does not depend on the order within one.
         """
@@ -206,9 +211,14 @@ class Join(Struct, kw_only=True, dict=True):
             self._evict()
         if self.level and self._held < pending // 4:
             self.level -= 1
-        many = sum(len(room) for room in self.entries.values()) - self._held - unserved
-        if many <= 0:
-            return
+        entries = sum(len(room) for room in self.entries.values())
+        if (many := entries - self._held - unserved) > unserved // 8:
+            self._drop(many)
+        if len(self._maturing) + len(self._expiring) > 2 * entries + _STALE:
+            self._maturing, self._expiring, self._completed = self._indexed(), Due(), []
+
+    def _drop(self, many: int) -> None:
+        """The oldest that nobody served."""
         others = sorted((entry.time, partition, name) for partition, name, entry in self._all() if entry.served is None)
         for _, partition, name in others[:many]:
             self.counts.labels_orphaned += self.entries[partition].pop(name).label is not None
