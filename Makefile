@@ -36,7 +36,7 @@ chaos: $(VENV)/.installed ## 50 faults over 500,000 events, then the laws; ARGS=
 bench: $(VENV)/.installed ## ratios against a ceiling measured in the same run
 	$(RUN)/python -m tests.bench $(ARGS)
 
-bench-adaptation: $(VENV)/.installed ## worlds that change: ours beside an oracle and a forest; ARGS="--stack"
+bench-adaptation: $(VENV)/.installed ## worlds that change: ours beside an oracle and a forest; ARGS="sea-sudden" for one
 	$(RUN)/python -m tests.bench.adaptation $(ARGS)
 
 clean: ## forget the environment and caches (not the data under .modelbus)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench.adaptation.contestants import Contest, contest
+from tests.bench.adaptation.contestants import Contest, contest_of
 from tests.bench.adaptation.pictures import draw
 from tests.bench.adaptation.report import json_of, promises, table_of
 from tests.bench.adaptation.stack import through_the_stack
@@ -26,14 +26,14 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path(".modelbus/adaptation"), help="folder of JSON and pictures")
     parser.add_argument("--without-forest", action="store_true", help="leave out the slowest contestant")
-    parser.add_argument("--stack", action="store_true", help=f"{' and '.join(ON_STACK)} through the running stack too")
+    parser.add_argument("--stack", action="store_true", help="through the running stack too: not proven yet")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(NAMES):
         parser.error(f"expected some of {', '.join(NAMES)}, got {', '.join(sorted(unknown))}")
     console, found = Console(width=140), dict[str, Contest]()
     names = arguments.names or NAMES
     with multiprocessing.get_context("spawn").Pool(_TOGETHER, maxtasksperchild=1) as pool:
-        for each in pool.imap_unordered(partial(_held, with_forest=not arguments.without_forest), names):
+        for each in pool.imap_unordered(partial(contest_of, with_forest=not arguments.without_forest), names):
             found[each.name] = each
             console.print(f"  {each.name}: done in {each.seconds:.0f} s", highlight=False)
     contests = [found[name] for name in names]
@@ -48,10 +48,6 @@ def main() -> None:
             f"  {'holds' if promise.holds else 'FAILS'}: {promise.what}: {promise.found:.2f}", highlight=False
         )
     sys.exit(0 if all(promise.holds for promise in kept) else 1)
-
-
-def _held(name: str, *, with_forest: bool) -> Contest:
-    return contest(stream_of(name), with_forest=with_forest)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from shared.matrix import Projection
 from shared.records import StreamDecoder
 from shared.runtime import Model
 from tests.bench.adaptation.platform import Platform, Told
-from tests.bench.adaptation.streams import Stream
+from tests.bench.adaptation.streams import Stream, stream_of
 from tests.bench.adaptation.training import Past
 
 Hits = NDArray[np.bool_]  # an entry an event: whether the answer was right
@@ -56,9 +56,10 @@ class Contest:
         return float(self.hits[contestant][self.start :].mean())
 
 
-def contest(stream: Stream, *, with_forest: bool = True) -> Contest:
-    """All contestants on one stream."""
-    began, past = time.process_time(), Past(stream)
+def contest_of(name: str, *, with_forest: bool = True) -> Contest:
+    """All contestants on one stream; not in the main module, which a spawned process does not find again."""
+    began, stream = time.process_time(), stream_of(name)
+    past = Past(stream)
     platform = Platform(past=past).run()
     assert platform.first is not None
     answers = {
