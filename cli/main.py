@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import apply, backfill, dead_letters, demo, orders, replay, reproduce, rollouts, stack_env, status, up
+from cli import apply, audit, backfill, dead_letters, demo, orders, replay, reproduce, rollouts, stack_env, status, up
 
 app = typer.Typer(
     name="modelbus",
@@ -35,6 +35,7 @@ for order in orders.COMMANDS:
 app.command()(backfill.backfill)
 app.command()(reproduce.reproduce)
 app.command()(replay.replay)
+app.add_typer(audit.app, name="audit")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(rollouts.app, name="rollouts")
 

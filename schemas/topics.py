@@ -109,6 +109,7 @@ REGISTRY: Final = LifecycleTopic(
         registry.ModelRetired,
         registry.RolloutOrdered,
         registry.TrainingOrdered,
+        registry.AuditAdvanced,
     ),
 )
 DEPLOYER: Final = LifecycleTopic(

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.events.base import Event
-from schemas.events.parts import Gate, Release, Time
+from schemas.events.parts import Digest, Gate, Release, Time
 from schemas.specs import ModelSpec, StreamSpec
 
 
@@ -86,3 +86,11 @@ class TrainingOrdered(Event, event="training.ordered", key="model"):
     model: str
     actor: str
     reason: str
+
+
+class AuditAdvanced(Event, event="audit.advanced", key="chain"):
+    """The audit log has a new last row. Said with every act, so that a chain cut short or sealed anew is found."""
+
+    chain: Literal["registry.audit"]
+    position: int = Field(ge=1)
+    hash: Digest

@@ -6,5 +6,5 @@ rollout.changed, rollout.switched, rollout.ended, predictions.withdrawn, correct
 over HTTP.
 Decides whether a declaration may be applied, which number a version gets, its stage, and who must approve it.
 Says stream.applied, model.applied, model.registered, approval.requested, model.approved, model.refused,
-model.retired, rollout.ordered, training.ordered.
+model.retired, rollout.ordered, training.ordered, and with each the new head of the audit log: audit.advanced.
 """

@@ -21,6 +21,7 @@ from schemas.events.registry import (
     TrainingOrdered,
 )
 from schemas.specs import ModelSpec, StreamSpec
+from services.registry.chain import note
 from services.registry.domain.audit import Entry
 from services.registry.domain.plan import Change, plan
 from services.registry.domain.stages import (
@@ -87,7 +88,7 @@ class Acts:
                 check_approval_stays(applied, word.actor)
                 entries = [await _applied(work, change, word, now) for change in applied]
                 if entries:
-                    await store.audit(*entries)
+                    await note(work, *entries)
             return changes
 
     async def _make_topics(self, changes: Sequence[Change]) -> None:
@@ -237,22 +238,22 @@ async def _decide(work: Work, version: Version, made: _Decision) -> None:
     """In the trace of the version's lifecycle, wherever the request came from."""
     store, event_id = Store(work.connection), ""
     who: dict[str, Any] = {"actor": made.word.actor, "reason": made.word.reason, "at": made.at}
-    if made.said:
-        await store.move(Passage(model=version.model, version=version.version, stage=made.stage, **who))
-        with telemetry.span(f"registry {made.action}", parent=version.traceparent):
-            event_id = await _say(work, made.said, correlation_id=version.run_id)
     what = {"from": version.stage, "to": made.stage if made.said else version.stage, "run_id": version.run_id}
     subject = f"{version.model}:{version.version}"
-    await store.audit(Entry(action=made.action, subject=subject, event_id=event_id, what=what, **who))
+    with telemetry.span(f"registry {made.action}", parent=version.traceparent):
+        if made.said:
+            await store.move(Passage(model=version.model, version=version.version, stage=made.stage, **who))
+            event_id = await _say(work, made.said, correlation_id=version.run_id)
+        await note(work, Entry(action=made.action, subject=subject, event_id=event_id, what=what, **who))
 
 
 async def _ordered(work: Work, said: RolloutOrdered | TrainingOrdered, word: Word, what: dict[str, Any]) -> str:
     action = said.order if isinstance(said, RolloutOrdered) else "train"
     with telemetry.span(f"registry {action}"):
         event_id = await _say(work, said)
-    entry = Entry(at=datetime.now(UTC), action=action, subject=f"model {said.model}", event_id=event_id, what=what,
-                  actor=word.actor, reason=word.reason)  # fmt: skip
-    await Store(work.connection).audit(entry)
+        entry = Entry(at=datetime.now(UTC), action=action, subject=f"model {said.model}", event_id=event_id, what=what,
+                      actor=word.actor, reason=word.reason)  # fmt: skip
+        await note(work, entry)
     return event_id
 
 

@@ -9,6 +9,7 @@ from schemas.declarations import MAX_BYTES, Declaration, Problem, kind_and_name,
 from schemas.events.monitor import WindowMeasured
 from services.registry.access import Approver, Operator, Viewer, tokens_of
 from services.registry.acts import Acts, Order, Word
+from services.registry.chain import Chain
 from services.registry.domain.plan import Change, Misfits
 from services.registry.problems import ApplyRefused, add_problems, problem
 from services.registry.reading import Reading
@@ -17,6 +18,7 @@ from services.registry.views import (
     AlertView,
     AuditView,
     Because,
+    ChainView,
     ChangeView,
     ModelView,
     Ordered,
@@ -43,7 +45,7 @@ record = APIRouter(tags=["record"])
 
 
 def api(settings: Settings) -> FastAPI:
-    """The app; `app.state.acts` and `app.state.reading` are set when the database is open."""
+    """The app; the parts in `app.state` are set when the database is open."""
     routes = [*people.routes, *record.routes]  # the routes themselves, not routers: check_routes sees each
     app = bare_app("modelbus registry", routes)
     app.add_middleware(Doorkeeper, tokens=tokens_of(settings), refuse=problem)
@@ -66,6 +68,10 @@ def _reading(request: Request) -> Reading:
     return cast(Reading, _opened(request, "reading"))
 
 
+def _chain(request: Request) -> Chain:
+    return cast(Chain, _opened(request, "chain"))
+
+
 def _named(model: str, version: Annotated[int, Path(ge=1, le=_LARGEST)]) -> tuple[str, int]:
     return model, version
 
@@ -73,6 +79,7 @@ def _named(model: str, version: Annotated[int, Path(ge=1, le=_LARGEST)]) -> tupl
 Named = Annotated[tuple[str, int], Depends(_named)]
 Doing = Annotated[Acts, Depends(_acts)]
 Looking = Annotated[Reading, Depends(_reading)]
+Chained = Annotated[Chain, Depends(_chain)]
 
 
 async def _yaml(request: Request, source: Annotated[str, Query(max_length=255)] = "<text>") -> list[Declaration]:
@@ -261,6 +268,12 @@ async def tables(_: Viewer, reading: Looking, after: str = "", limit: Limit = 10
 async def audit(_: Viewer, reading: Looking, after: From = 0, limit: Limit = 100) -> Page[AuditView]:
     """Every change and who made it, oldest first; each row is sealed with the one before."""
     return await reading.audit(after, limit)
+
+
+@record.get("/audit/verify")
+async def verify(_: Viewer, chain: Chained) -> ChainView:
+    """Whether every row is as it was sealed, and every head that was said is there."""
+    return ChainView.model_validate(await chain.verify())
 
 
 @record.get("/status")

@@ -14,6 +14,7 @@ from schemas.topics import DEPLOYER, INGESTOR, MONITOR, TRAINER, VALIDATOR
 from services.registry import handlers as on
 from services.registry.acts import Acts
 from services.registry.api import api
+from services.registry.chain import Chain
 from services.registry.reading import Reading
 from services.registry.settings import Settings
 from shared.access import check_routes
@@ -76,6 +77,7 @@ async def opened() -> AsyncIterator[Service]:
 def open_to_callers(app: FastAPI, service: Service) -> None:
     app.state.acts = Acts(pool=service.pool, kafka=service.kafka)
     app.state.reading = Reading(service.pool)
+    app.state.chain = Chain(pool=service.pool, kafka=service.kafka)
 
 
 async def expiry(acts: Acts, poll_seconds: float) -> None:

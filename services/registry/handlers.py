@@ -27,6 +27,7 @@ from schemas.events.parts import Artifact, Candidate, Gate, Release
 from schemas.events.registry import ApprovalRequested, ModelRegistered
 from schemas.events.trainer import ModelTrained, TrainingFailed, TrainingProgressed
 from schemas.events.validator import ModelRejected, ModelValidated
+from services.registry.chain import note
 from services.registry.domain.audit import Entry
 from services.registry.domain.stages import Passage, Stage, stage_at_end, stages_after, strictest
 from services.registry.store import Model, Store
@@ -43,9 +44,7 @@ async def on_training_requested(event: TrainingRequested, work: Work) -> None:
     store = Store(work.connection)
     await store.run_requested(event, _at(work), _trace_id())
     what = {"run_id": event.run_id, "cut": event.cut.model_dump(mode="json")}
-    await _note(
-        store, work, event, subject=f"model {event.model}", reason=f"{event.reason}: {event.explanation}", what=what
-    )
+    await _note(work, event, subject=f"model {event.model}", reason=f"{event.reason}: {event.explanation}", what=what)
 
 
 async def on_training_progressed(event: TrainingProgressed, work: Work) -> None:
@@ -58,16 +57,14 @@ async def on_model_trained(event: ModelTrained, work: Work) -> None:
     await store.note_stage(_to(work, event.model, version, "trained", f"run {event.run_id}"))
     await store.run_trained(event, version, _at(work), _trace_id())
     what = {"run_id": event.run_id, "onnx": event.candidate.onnx.digest, "manifest": event.candidate.manifest.digest}
-    await _note(store, work, event, subject=f"{event.model}:{version}", reason=f"run {event.run_id}", what=what)
+    await _note(work, event, subject=f"{event.model}:{version}", reason=f"run {event.run_id}", what=what)
 
 
 async def on_training_failed(event: TrainingFailed, work: Work) -> None:
     store = Store(work.connection)
     await store.run_failed(event, _at(work), _trace_id())
     what = {"run_id": event.run_id}
-    await _note(
-        store, work, event, subject=f"model {event.model}", reason=f"{event.reason}: {event.explanation}", what=what
-    )
+    await _note(work, event, subject=f"model {event.model}", reason=f"{event.reason}: {event.explanation}", what=what)
 
 
 async def on_model_validated(event: ModelValidated, work: Work) -> None:
@@ -89,7 +86,7 @@ async def on_model_validated(event: ModelValidated, work: Work) -> None:
         asked = ApprovalRequested(model=event.model, version=version, approval=approval, expires_at=expires_at)
         await work.emit(asked, correlation_id=event.run_id)
     what = _verdicts(event.gates, event.report)
-    await _note(store, work, event, subject=f"{event.model}:{version}", reason="all gates passed", what=what)
+    await _note(work, event, subject=f"{event.model}:{version}", reason="all gates passed", what=what)
 
 
 async def on_model_rejected(event: ModelRejected, work: Work) -> None:
@@ -98,7 +95,7 @@ async def on_model_rejected(event: ModelRejected, work: Work) -> None:
     if await _is_unjudged(store, event.model, version):
         await _judge(store, work, event, version)
         what = _verdicts(event.gates, event.report)
-        await _note(store, work, event, subject=f"{event.model}:{version}", reason=event.explanation, what=what)
+        await _note(work, event, subject=f"{event.model}:{version}", reason=event.explanation, what=what)
 
 
 async def on_rollout_changed(event: RolloutChanged, work: Work) -> None:
@@ -117,7 +114,7 @@ async def on_rollout_changed(event: RolloutChanged, work: Work) -> None:
         "share": event.share,
         "frozen": event.frozen,
     }
-    await _note(store, work, event, subject=f"model {event.model}", reason=event.reason, what=what)
+    await _note(work, event, subject=f"model {event.model}", reason=event.reason, what=what)
 
 
 async def on_rollout_switched(event: RolloutSwitched, work: Work) -> None:
@@ -133,7 +130,7 @@ async def on_rollout_ended(event: RolloutEnded, work: Work) -> None:
     if stage := stage_at_end(event, (await store.stages(event.model)).get(event.version)):
         await store.move(_to(work, event.model, event.version, stage, event.reason))
     what = {"outcome": event.outcome, "revision": event.revision}
-    await _note(store, work, event, subject=f"{event.model}:{event.version}", reason=event.reason, what=what)
+    await _note(work, event, subject=f"{event.model}:{event.version}", reason=event.reason, what=what)
 
 
 async def on_rollout_measured(event: RolloutMeasured, work: Work) -> None:
@@ -144,7 +141,7 @@ async def on_predictions_withdrawn(event: PredictionsWithdrawn, work: Work) -> N
     store = Store(work.connection)
     what = event.model_dump(mode="json")
     await store.withdraw(event.model, event.version, what)
-    await _note(store, work, event, subject=f"{event.model}:{event.version}", reason=event.cause, what=what)
+    await _note(work, event, subject=f"{event.model}:{event.version}", reason=event.cause, what=what)
 
 
 async def on_corrections_published(event: CorrectionsPublished, work: Work) -> None:
@@ -152,13 +149,12 @@ async def on_corrections_published(event: CorrectionsPublished, work: Work) -> N
     what = {"corrections": event.count, "revision": event.revision}
     await store.correct(event.model, event.version, what)
     subject, reason = f"{event.model}:{event.version}", f"{event.count} predictions withdrawn one by one"
-    await _note(store, work, event, subject=subject, reason=reason, what=what)
+    await _note(work, event, subject=subject, reason=reason, what=what)
 
 
 async def on_load_failed(event: LoadFailed, work: Work) -> None:
     what = {"revision": event.revision}
-    store = Store(work.connection)
-    await _note(store, work, event, subject=f"{event.model}:{event.version}", reason=event.explanation, what=what)
+    await _note(work, event, subject=f"{event.model}:{event.version}", reason=event.explanation, what=what)
 
 
 async def on_window_measured(event: WindowMeasured, work: Work) -> None:
@@ -169,22 +165,20 @@ async def on_alert_raised(event: AlertRaised, work: Work) -> None:
     store = Store(work.connection)
     await store.raise_alert(event)
     what = {"alert": event.alert, "kind": event.kind, "severity": event.severity, "features": list(event.features)}
-    await _note(store, work, event, subject=f"model {event.model}", reason=event.explanation, what=what)
+    await _note(work, event, subject=f"model {event.model}", reason=event.explanation, what=what)
 
 
 async def on_alert_resolved(event: AlertResolved, work: Work) -> None:
     store = Store(work.connection)
     await store.resolve_alert(event.alert, event.resolved_at, event.explanation)
-    await _note(
-        store, work, event, subject=f"model {event.model}", reason=event.explanation, what={"alert": event.alert}
-    )
+    await _note(work, event, subject=f"model {event.model}", reason=event.explanation, what={"alert": event.alert})
 
 
 async def on_data_quarantined(event: DataQuarantined, work: Work) -> None:
     store = Store(work.connection)
     await store.quarantine(event)
     what = {"span": event.span.model_dump(mode="json"), "features": list(event.features)}
-    await _note(store, work, event, subject=f"stream {event.stream}", reason=event.explanation, what=what)
+    await _note(work, event, subject=f"stream {event.stream}", reason=event.explanation, what=what)
 
 
 async def _locked(store: Store, name: str) -> Model:
@@ -217,7 +211,7 @@ def _verdicts(gates: Sequence[Gate], report: Artifact | None) -> dict[str, Any]:
     return {"gates": {gate.name: gate.verdict for gate in gates}, "report": report.digest if report else None}
 
 
-async def _note(store: Store, work: Work, event: Event, *, subject: str, reason: str, what: dict[str, Any]) -> None:
+async def _note(work: Work, event: Event, *, subject: str, reason: str, what: dict[str, Any]) -> None:
     """An audit row for what was heard, under the id it was heard by; last in the transaction."""
     event_id = work.cause.id if work.cause else ""
     entry = Entry(
@@ -229,7 +223,7 @@ async def _note(store: Store, work: Work, event: Event, *, subject: str, reason:
         event_id=event_id,
         what=what,
     )
-    await store.audit(entry)
+    await note(work, entry)
 
 
 def _to(work: Work, model: str, version: int, stage: Stage, reason: str) -> Passage:

@@ -63,7 +63,7 @@ def add_problems(app: FastAPI) -> None:
     @app.exception_handler(KafkaException)
     def broker(_: Request, error: KafkaException) -> JSONResponse:
         log.warning("the broker refused: %s", error)
-        return problem(503, "broker-unavailable", "the broker did not make the topics; try again")
+        return problem(503, "broker-unavailable", "the broker refused or did not answer; try again")
 
     @app.exception_handler(Exception)
     def unforeseen(_: Request, error: Exception) -> JSONResponse:

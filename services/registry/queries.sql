@@ -58,6 +58,12 @@ SELECT position, hash FROM audit ORDER BY position DESC LIMIT 1
 INSERT INTO audit (position, at, actor, action, subject, reason, what, event_id, previous_hash, hash)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
+-- name: sealed_rows
+-- The audit log as it was sealed, oldest first.
+SELECT position, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"') AS at,
+       actor, action, subject, reason, event_id, what::text AS what, previous_hash, hash
+FROM audit WHERE position > $1 ORDER BY position LIMIT $2
+
 -- name: version_of_run
 -- The version a run became.
 SELECT version FROM version WHERE run_id = $1

@@ -13,7 +13,7 @@ from schemas.events.parts import Artifact, Candidate, Gate
 from schemas.events.trainer import ModelTrained, TrainingFailed, TrainingProgressed
 from schemas.events.validator import ModelRejected, ModelValidated
 from schemas.specs import ModelSpec, StreamSpec
-from services.registry.domain.audit import BEGINNING, Entry, canonical, seal
+from services.registry.domain.audit import BEGINNING, Entry, seal
 from services.registry.domain.plan import Change, Declared
 from services.registry.domain.stages import NEEDING, Passage
 from shared import queries
@@ -243,15 +243,15 @@ class Store:
 
     # audit
 
-    async def audit(self, *entries: Entry) -> None:
-        """Append to the chain. Last in its transaction: whoever holds the chain waits for nobody."""
+    async def audit(self, *entries: Entry) -> tuple[int, str]:
+        """Append to the chain; returns its new head, position and hash. `chain.note` says it, too."""
         await self._run("lock_audit")
         rows = await self._rows("last_audit")
         position, previous = (rows[0]["position"], rows[0]["hash"]) if rows else (0, BEGINNING)
         for entry in entries:
             position += 1
-            sealed = seal(position, entry, previous)
+            row = seal(position, entry, previous)
             who = (entry.actor, entry.action, entry.subject, entry.reason)
-            what = canonical(entry.what)
-            await self._run("add_audit", position, entry.at, *who, what, entry.event_id, previous, sealed)
-            previous = sealed
+            await self._run("add_audit", position, entry.at, *who, row.what, entry.event_id, previous, row.hash)
+            previous = row.hash
+        return position, previous

@@ -240,6 +240,20 @@ class AuditView(View):
     hash: str
 
 
+class BreakView(View):
+    position: int
+    why: str
+
+
+class ChainView(View):
+    """The audit log is intact up to row `rows`; the bus tells of it up to `said_up_to`; null `broken`: all is well."""
+
+    rows: int
+    hash: str
+    said_up_to: int
+    broken: BreakView | None
+
+
 class ModelStatus(View):
     """A model at a glance: what serves, what is being made, what is wrong."""
 

@@ -12,6 +12,7 @@ from schemas.events.base import Event
 from schemas.events.deployer import RolloutChanged
 from schemas.events.monitor import TrainingRequested
 from schemas.events.parts import Candidate, Gate, Release
+from schemas.events.registry import AuditAdvanced
 from schemas.events.trainer import ModelTrained
 from schemas.events.validator import ModelRejected, ModelValidated
 from schemas.specs import ModelSpec, StreamSpec
@@ -21,8 +22,10 @@ from services.registry.domain.plan import plan
 from services.registry.store import Store
 from shared import telemetry
 from shared.outbox import first_hearing, unit_of_work
+from shared.settings import KafkaSettings
 from tests.contract.examples import example
 
+NOWHERE = KafkaSettings(bootstrap_servers="nowhere:1")
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 TRACE = "ab" * 16
 HANDLERS = {event: handler for table in app.handlers(None).values() for event, handler in table.items()}  # type: ignore[arg-type]
@@ -82,7 +85,17 @@ async def hear(
 
 
 async def said(pool: asyncpg.Pool) -> list[Envelope]:
-    """What stands in the outbox, in order."""
+    """What stands in the outbox, in order, without the heads of the audit log that go with it."""
+    return [each for each in await outbox(pool) if not isinstance(each.event, AuditAdvanced)]
+
+
+async def heads(pool: asyncpg.Pool) -> dict[int, set[str]]:
+    """The heads of the audit log that stand in the outbox."""
+    found = [each.event for each in await outbox(pool) if isinstance(each.event, AuditAdvanced)]
+    return {head.position: {head.hash.removeprefix("sha256:")} for head in found}
+
+
+async def outbox(pool: asyncpg.Pool) -> list[Envelope]:
     rows = await pool.fetch("SELECT headers, value FROM outbox ORDER BY position")
     read = [envelope.read([(name, value.encode()) for name, value in row["headers"]], row["value"]) for row in rows]
     return [each for each in read if each is not None]

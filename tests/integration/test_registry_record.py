@@ -13,20 +13,22 @@ from schemas.events.registry import ApprovalRequested, ModelApproved, ModelRefus
 from schemas.events.trainer import TrainingFailed, TrainingProgressed
 from services.registry.acts import Acts, NotDeclared, Word
 from services.registry.app import MIGRATIONS
-from services.registry.domain.audit import Entry, first_break
+from services.registry.chain import Chain
+from services.registry.domain.audit import Break
 from services.registry.domain.stages import NotAwaited
 from services.registry.reading import Reading
 from services.registry.store import WINDOWS_KEPT, Store
 from shared.errors import TooEarly
-from shared.settings import KafkaSettings
 from tests.conftest import PoolFor
 from tests.contract.examples import example
 from tests.integration.registry_kit import (
     NOW,
+    NOWHERE,
     STREAM,
     TRACE,
     changed,
     declare,
+    heads,
     hear,
     model,
     rejected,
@@ -48,7 +50,7 @@ async def pool(pool_for: PoolFor) -> asyncpg.Pool:
 
 
 def acts(pool: asyncpg.Pool) -> Acts:
-    return Acts(pool=pool, kafka=KafkaSettings(bootstrap_servers="nowhere:1"))
+    return Acts(pool=pool, kafka=NOWHERE)
 
 
 async def register(pool: asyncpg.Pool, run_id: str) -> None:
@@ -378,12 +380,6 @@ async def test_every_change_is_in_the_audit_log_which_is_chained_and_append_only
             await pool.execute(change)
 
 
-async def broken_at(pool: asyncpg.Pool) -> int | None:
-    """Where the chain breaks, recomputed from what is stored."""
-    names = ("at", "actor", "action", "subject", "reason", "event_id", "what")
-    rows = (await Reading(pool).audit(0, 500)).items
-    chain = [
-        (row.position, Entry(**{name: getattr(row, name) for name in names}), row.previous_hash, row.hash)
-        for row in rows
-    ]
-    return first_break(chain)
+async def broken_at(pool: asyncpg.Pool) -> Break | None:
+    """Where the chain breaks, held against the heads that stand in the outbox."""
+    return (await Chain(pool=pool, kafka=NOWHERE).verify_against(await heads(pool))).broken

@@ -5,14 +5,19 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
+from typer.testing import CliRunner, Result
 
+from cli import audit
 from compose.embedded.stack import Stack
 from schemas import envelope
 from schemas.envelope import Envelope
@@ -124,7 +129,9 @@ async def test_a_verdict_on_the_bus_becomes_a_registered_version_in_its_trace(cl
         producer.produce(VALIDATOR.name, key=b"flood", value=heard.event.encode(), headers=headers)
     producer.flush(10)
 
-    registered = await first_said(lambda said: said.correlation_id == run_id)
+    registered = await first_said(
+        lambda said: said.correlation_id == run_id and isinstance(said.event, ModelRegistered)
+    )
 
     assert registered.causation_id == run_id
     assert registered.traceparent is not None
@@ -132,6 +139,48 @@ async def test_a_verdict_on_the_bus_becomes_a_registered_version_in_its_trace(cl
     assert isinstance(registered.event, ModelRegistered)
     told = (await client.get(f"/models/flood/versions/{registered.event.version}")).json()
     assert (told["stage"], told["run_id"], told["trace_id"]) == ("registered", run_id, run_id * 4)
+
+
+async def run(*arguments: str) -> Result:
+    """`modelbus audit …`, in a thread, as the registry lives in this loop."""
+    return await asyncio.to_thread(lambda: CliRunner().invoke(audit.app, arguments, catch_exceptions=False))
+
+
+@asynccontextmanager
+async def without_last_audit_row() -> AsyncIterator[None]:
+    connection: Any = await asyncpg.connect(
+        os.environ["MODELBUS_POSTGRES_DSN"], server_settings={"search_path": "registry"}
+    )
+    try:
+        await connection.execute("ALTER TABLE audit DISABLE TRIGGER USER; CREATE TABLE kept AS TABLE audit")
+        await connection.execute("DELETE FROM audit WHERE position = (SELECT max(position) FROM audit)")
+        yield
+        await connection.execute("TRUNCATE audit; INSERT INTO audit SELECT * FROM kept")
+        await connection.execute("DROP TABLE kept; ALTER TABLE audit ENABLE TRIGGER USER")
+    finally:
+        await connection.close()
+
+
+async def test_the_audit_log_is_verified_against_the_topic_so_that_a_cut_is_found(
+    client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    await apply(client)
+    assert (await client.post("/models/flood/freeze", json={"reason": "a test"})).status_code == 200
+    rows = (await client.get("/audit")).json()["items"]
+    async with asyncio.timeout(30):
+        while (found := (await client.get("/audit/verify")).json())["said_up_to"] < found["rows"]:  # noqa: ASYNC110  # nothing tells that the relay is done
+            await asyncio.sleep(0.05)
+    copy = tmp_path / "audit.jsonl"
+
+    intact, exported = await run("verify"), await run("export", "--out", str(copy))
+    async with without_last_audit_row():
+        cut = await run("verify")
+
+    assert (found["broken"], found["hash"]) == (None, rows[-1]["hash"])
+    assert (intact.exit_code, exported.exit_code, cut.exit_code) == (0, 0, 1)
+    assert f"intact up to row {len(rows)}" in intact.stdout
+    assert [json.loads(line) for line in copy.read_text().splitlines()] == rows
+    assert f"intact up to row {len(rows) - 1} and broken at {len(rows)}: cut off here" in cut.stderr
 
 
 async def test_the_health_routes_are_open_and_nothing_else_is(client: httpx.AsyncClient) -> None:

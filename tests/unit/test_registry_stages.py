@@ -1,13 +1,11 @@
-"""The life of a version, and the chain of the audit log."""
+"""The life of a version."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from schemas.events.deployer import RolloutChanged, RolloutEnded
-from services.registry.domain.audit import BEGINNING, Entry, first_break, seal
 from services.registry.domain.stages import (
     NotAwaited,
     check_awaiting,
@@ -97,28 +95,3 @@ def test_the_stricter_approval_policy_counts() -> None:
     assert strictest("required", "none") == "required"
     assert weakens("four_eyes", "required")
     assert not weakens("none", "required")
-
-
-def chain(count: int) -> list[tuple[int, Entry, str, str]]:
-    rows, previous = [], BEGINNING
-    for position in range(1, count + 1):
-        entry = Entry(at=NOW, actor="ann", action="train", subject="model flood", reason="", event_id="1", what={})
-        sealed = seal(position, entry, previous)
-        rows.append((position, entry, previous, sealed))
-        previous = sealed
-    return rows
-
-
-def test_an_untouched_chain_has_no_break() -> None:
-    assert first_break(chain(3)) is None
-    assert first_break([]) is None
-
-
-def test_a_changed_a_lost_and_a_resealed_row_are_found() -> None:
-    rows = chain(4)
-    position, entry, previous, sealed = rows[1]
-    forged = replace(entry, actor="bob")
-
-    assert first_break([rows[0], (position, forged, previous, sealed), *rows[2:]]) == 2
-    assert first_break([rows[0], (position, forged, previous, seal(position, forged, previous)), *rows[2:]]) == 3
-    assert first_break([rows[0], *rows[2:]]) == 2
