@@ -5,7 +5,21 @@ from typing import Annotated
 
 import typer
 
-from cli import apply, audit, backfill, dead_letters, demo, orders, replay, reproduce, rollouts, stack_env, status, up
+from cli import (
+    apply,
+    audit,
+    backfill,
+    dead_letters,
+    demo,
+    orders,
+    replay,
+    reproduce,
+    rollouts,
+    stack_env,
+    status,
+    up,
+    why,
+)
 
 app = typer.Typer(
     name="modelbus",
@@ -33,6 +47,7 @@ app.command()(status.status)
 for order in orders.COMMANDS:
     app.command(rich_help_panel="Orders")(order)
 app.command()(backfill.backfill)
+app.command()(why.why)
 app.command()(reproduce.reproduce)
 app.command()(replay.replay)
 app.add_typer(audit.app, name="audit")

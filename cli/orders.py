@@ -8,6 +8,7 @@ from rich.console import Console
 
 from cli.client import Role, registry
 
+VERSION_LIMIT = 2**31 - 1
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 Model = Annotated[str, typer.Argument(help="The model's name.")]
 Version = Annotated[str, typer.Argument(metavar="MODEL:VERSION", help="A version, such as flight-delay:3.")]
@@ -94,9 +95,13 @@ def _still_needed(version: dict[str, Any]) -> str:
     return f"; approved by {given}, one more person has to"
 
 
+def is_model_name(words: str) -> bool:
+    return _NAME.fullmatch(words) is not None
+
+
 def _name(model: str) -> str:
     """A model's name fits into a path as it is; anything else is not a model's name."""
-    if not _NAME.fullmatch(model):
+    if not is_model_name(model):
         raise typer.BadParameter(f"expected a model's name, such as flight-delay, got {model!r}")
     return model
 

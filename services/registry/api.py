@@ -5,13 +5,14 @@ from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Request
 
-from schemas.declarations import MAX_BYTES, Declaration, Problem, kind_and_name, read
+from schemas.declarations import MAX_BYTES, Declaration, read
 from schemas.events.monitor import WindowMeasured
 from services.registry.access import Approver, Operator, Viewer, tokens_of
 from services.registry.acts import Acts, Order, Word
 from services.registry.chain import Chain
 from services.registry.domain.plan import Change, Misfits
-from services.registry.problems import ApplyRefused, add_problems, problem
+from services.registry.lineage import Lineage, LineageView
+from services.registry.problems import ApplyRefused, add_problems, problem, with_lines
 from services.registry.reading import Reading
 from services.registry.settings import Settings
 from services.registry.views import (
@@ -72,6 +73,10 @@ def _chain(request: Request) -> Chain:
     return cast(Chain, _opened(request, "chain"))
 
 
+def _lineage(request: Request) -> Lineage:
+    return cast(Lineage, _opened(request, "lineage"))
+
+
 def _named(model: str, version: Annotated[int, Path(ge=1, le=_LARGEST)]) -> tuple[str, int]:
     return model, version
 
@@ -79,6 +84,7 @@ def _named(model: str, version: Annotated[int, Path(ge=1, le=_LARGEST)]) -> tupl
 Named = Annotated[tuple[str, int], Depends(_named)]
 Doing = Annotated[Acts, Depends(_acts)]
 Looking = Annotated[Reading, Depends(_reading)]
+Tracing = Annotated[Lineage, Depends(_lineage)]
 Chained = Annotated[Chain, Depends(_chain)]
 
 
@@ -111,22 +117,8 @@ async def apply(
     try:
         changes = await (acts.plan(specs) if dry_run else acts.apply(specs, Word(actor=str(actor), reason=reason)))
     except Misfits as unfit:
-        raise ApplyRefused(_with_lines(unfit, declarations)) from None
+        raise ApplyRefused(with_lines(unfit, declarations)) from None
     return PlanView(dry_run=dry_run, changes=[_change(change) for change in changes])
-
-
-def _with_lines(unfit: Misfits, declarations: list[Declaration]) -> list[Problem]:
-    written = {kind_and_name(each.spec): each for each in declarations}
-    return [
-        Problem(
-            source=written[misfit.kind, misfit.name].source,
-            line=written[misfit.kind, misfit.name].line(*misfit.where),
-            where=".".join(str(part) for part in misfit.where),
-            found=misfit.found,
-            expected=misfit.expected,
-        )
-        for misfit in unfit.misfits
-    ]
 
 
 def _change(change: Change) -> ChangeView:
@@ -228,6 +220,12 @@ async def versions(
 async def version(version: Named, _: Viewer, reading: Looking) -> VersionView:
     """All that is known of a version."""
     return await reading.version(*version)
+
+
+@record.get("/lineage/{model}/{version}")
+async def lineage(version: Named, _: Viewer, traced: Tracing) -> LineageView:
+    """All that led to a version and came of it: who asked, data, code, gates, approvals, rollouts, trace."""
+    return await traced.of(*version)
 
 
 @record.get("/models/{model}/rollouts")

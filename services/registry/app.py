@@ -15,11 +15,14 @@ from services.registry import handlers as on
 from services.registry.acts import Acts
 from services.registry.api import api
 from services.registry.chain import Chain
+from services.registry.lineage import Lineage
 from services.registry.reading import Reading
 from services.registry.settings import Settings
 from shared.access import check_routes
 from shared.bus import Handlers
+from shared.objects import Objects
 from shared.service import Service, open_service
+from shared.settings import S3Settings
 
 log = logging.getLogger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -78,6 +81,8 @@ def open_to_callers(app: FastAPI, service: Service) -> None:
     app.state.acts = Acts(pool=service.pool, kafka=service.kafka)
     app.state.reading = Reading(service.pool)
     app.state.chain = Chain(pool=service.pool, kafka=service.kafka)
+    objects = Objects(S3Settings())
+    app.state.lineage = Lineage(pool=service.pool, objects=objects)
 
 
 async def expiry(acts: Acts, poll_seconds: float) -> None:

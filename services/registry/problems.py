@@ -11,8 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from schemas.declarations import DeclarationsInvalid, Problem
+from schemas.declarations import Declaration, DeclarationsInvalid, Problem, kind_and_name
 from services.registry.acts import NotDeclared
+from services.registry.domain.plan import Misfits
 from shared.errors import Forbidden, Refusal
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,21 @@ class ApplyRefused(Exception):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(each) for each in problems))
+
+
+def with_lines(unfit: Misfits, declarations: Sequence[Declaration]) -> list[Problem]:
+    """What does not fit, by the lines it stands on."""
+    written = {kind_and_name(each.spec): each for each in declarations}
+    return [
+        Problem(
+            source=written[misfit.kind, misfit.name].source,
+            line=written[misfit.kind, misfit.name].line(*misfit.where),
+            where=".".join(str(part) for part in misfit.where),
+            found=misfit.found,
+            expected=misfit.expected,
+        )
+        for misfit in unfit.misfits
+    ]
 
 
 def problem(status: int, kind: str, detail: str, **more: Any) -> JSONResponse:

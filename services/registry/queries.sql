@@ -288,9 +288,9 @@ SELECT version FROM version WHERE model = $1 AND stage = 'awaiting_approval' ORD
 -- Rollouts of a model, newest first.
 SELECT * FROM rollout WHERE model = $1 AND first_revision < $2 ORDER BY first_revision DESC LIMIT $3
 
--- name: read_rollout_of
--- The latest rollout of a version.
-SELECT * FROM rollout WHERE model = $1 AND version = $2 ORDER BY first_revision DESC LIMIT 1
+-- name: read_rollouts_of
+-- Rollouts of a version, newest first.
+SELECT * FROM rollout WHERE model = $1 AND version = $2 ORDER BY first_revision DESC
 
 -- name: read_steps
 -- The revisions of rollouts, oldest first, with the offsets at which partitions followed.
@@ -298,6 +298,10 @@ SELECT s.*, coalesce((
     SELECT jsonb_object_agg(w.partition, w.input_offset) FROM rollout_switch w
     WHERE w.model = s.model AND w.revision = s.revision), '{}') AS switched
 FROM rollout_step s WHERE s.model = $1 AND s.first_revision = ANY($2::int[]) ORDER BY s.revision
+
+-- name: read_run
+-- One run.
+SELECT * FROM run WHERE run_id = $1
 
 -- name: read_runs
 -- Runs of a model, newest first.

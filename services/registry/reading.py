@@ -71,7 +71,7 @@ class Reading:
         """Raises NotDeclared."""
         row = _one(await self._rows("read_version", model, version), f"version {model}:{version}")
         candidate = row["candidate"]
-        rollouts = await self._with_steps(model, await self._rows("read_rollout_of", model, version))
+        rollouts = await self.rollouts_of(model, version)
         return VersionView.model_validate(
             row
             | {name: candidate[name] for name in ("spec", "stream_spec", "cut", "signature")}
@@ -90,6 +90,10 @@ class Reading:
         rows = await self._rows("read_rollouts", model, END_OF_VERSIONS if after is None else after, limit)
         return _page(await self._with_steps(model, rows), rows, "first_revision", limit)
 
+    async def rollouts_of(self, model: str, version: int) -> list[RolloutView]:
+        """All that tried a version, newest first."""
+        return await self._with_steps(model, await self._rows("read_rollouts_of", model, version))
+
     async def _with_steps(self, model: str, rollouts: Sequence[dict[str, Any]]) -> list[RolloutView]:
         steps = await self._rows("read_steps", model, [rollout["first_revision"] for rollout in rollouts])
         return [
@@ -105,6 +109,10 @@ class Reading:
             )
             for rollout in rollouts
         ]
+
+    async def run(self, run_id: str) -> RunView | None:
+        rows = await self._rows("read_run", run_id)
+        return RunView.model_validate(rows[0]) if rows else None
 
     async def runs(self, model: str, after: int | None, limit: int) -> Page[RunView]:
         return await self._newest("read_runs", RunView, model, after, limit)

@@ -1,0 +1,101 @@
+"""`modelbus why`: from a prediction to all that made the version which answered it."""
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from cli.client import registry
+from cli.orders import VERSION_LIMIT, is_model_name
+
+Json = dict[str, Any]
+
+
+def why(
+    prediction: Annotated[
+        str, typer.Argument(metavar="PREDICTION_ID", help="A prediction's id, such as e1@flight-delay:3.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """What stands behind a prediction: its version's run, who asked for it, data, code, gates, approvals, rollouts."""
+    model, version = version_of(prediction)
+    with registry("viewer") as client:
+        found = client.get(f"/lineage/{model}/{version}")
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for name, words in told(found):
+        Console().print(f"{name:<10}{words}", markup=False, highlight=False, soft_wrap=True)
+
+
+def version_of(prediction: str) -> tuple[str, int]:
+    """Model and version inside a prediction's id; event ids may hold any sign.
+
+    >>> version_of("a@b:1@flight-delay:3")
+    ('flight-delay', 3)
+
+    Raises:
+        typer.BadParameter: it is not a prediction's id.
+    """
+    event, _, name = prediction.rpartition("@")
+    model, _, number = name.rpartition(":")
+    if not event or not is_model_name(model) or not number.isdecimal() or not 1 <= int(number) <= VERSION_LIMIT:
+        expected = "<event id>@<model>:<version>, such as e1@flight-delay:3"
+        raise typer.BadParameter(f"expected a prediction's id, {expected}; got {prediction!r}")
+    return model, int(number)
+
+
+def told(found: Json) -> Iterator[tuple[str, str]]:
+    """The lineage, line by line: what, and in words."""
+    yield "version", f"{found['model']}:{found['version']}, {found['stage'].replace('_', ' ')}"
+    yield "run", f"{found['run_id']}, made {found['created_at'][:19]}"
+    if run := found["run"]:
+        yield "asked by", f"{run['reason'] or 'not heard'}: {run['request'] or 'not heard'}"
+    yield from _made_from(found)
+    yield from _made_with(found)
+    for name, artifact in (found["artifacts"] | {"report": found["report"]}).items():
+        if artifact:
+            yield name, artifact["digest"]
+    for gate in found["gates"]:
+        yield "gate", f"{gate['name']} {gate['verdict'].replace('_', ' ')}: {gate['reason']}"
+    yield from _decided(found)
+    yield "trace", found["trace_id"] or "none"
+
+
+def _made_from(found: Json) -> Iterator[tuple[str, str]]:
+    cut, stream = found["cut"], found["stream_spec"]["stream"]
+    for kind in ("data", "labels"):
+        offsets = " ".join(f"{each}@{offset}" for each, offset in sorted(cut[f"{kind}_offsets"].items(), key=_number))
+        yield kind, f"{stream}, table version {cut[f'{kind}_version']}, partition@offset: {offsets or 'none'}"
+    yield "cut", f"{cut['time'][:19]} in event time, {found['rows']:,} rows"
+
+
+def _made_with(found: Json) -> Iterator[tuple[str, str]]:
+    yield "seed", str(found["seed"])
+    if made := found["made_with"]:
+        yield "code", made["code_version"]
+        yield "lock", made["lock_hash"] or "none was deployed"
+        yield "libraries", ", ".join(f"{name} {version}" for name, version in sorted(made["libraries"].items()))
+        yield "python", made["python"]
+    else:
+        yield "code", f"not known: {found['unreadable']}"
+
+
+def _decided(found: Json) -> Iterator[tuple[str, str]]:
+    if not found["approvals"]:
+        yield "approval", f"{found['approval'] or 'none'}; nobody has said yes"
+    for approval in found["approvals"]:
+        yield "approval", f"{approval['actor']} at {approval['at'][:19]}: {approval['reason']}"
+    for rollout in reversed(found["rollouts"]):
+        revisions = ", ".join(str(step["revision"]) for step in rollout["steps"])
+        outcome = (rollout["outcome"] or "not over yet").replace("_", " ")
+        why = f": {rollout['reason']}" if rollout["reason"] else ""
+        yield "rollout", f"revisions {revisions}, since {rollout['started_at'][:19]}, {outcome}{why}"
+    if not found["rollouts"]:
+        yield "rollout", "never"
+
+
+def _number(offset: tuple[str, int]) -> int:
+    return int(offset[0])
