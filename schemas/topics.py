@@ -123,6 +123,7 @@ DEPLOYER: Final = LifecycleTopic(
         deployer.PredictionsWithdrawn,
         deployer.CorrectionsPublished,
         deployer.LoadFailed,
+        deployer.ScoringMeasured,
     ),
 )
 PREDICTIONS: Final = DataTopic(

@@ -6,7 +6,9 @@ from pydantic import Field
 
 from schemas.events.base import Event
 from schemas.events.parts import Release
-from schemas.specs import StreamSpec
+from schemas.specs import Part, StreamSpec
+
+Arm = Literal["champion", "challenger"]
 
 
 class RolloutChanged(Event, event="rollout.changed", version=(1, 1), key="model"):
@@ -72,3 +74,38 @@ class LoadFailed(Event, event="load.failed", key="model"):
     version: int = Field(ge=1)
     revision: int = Field(ge=1)
     explanation: str
+
+
+class Scoring(Part):
+    """Batches that both arms answered, as a scorer saw it: sums, of which those of other scorers are the rest.
+
+    A batch is slow when the challenger took too long beside the champion; `unanswered` records had no finite score;
+    `seconds` are those from a batch's matrix to its answers.
+    """
+
+    batches: int = Field(default=0, ge=0)
+    slow_batches: int = Field(default=0, ge=0)
+    records: int = Field(default=0, ge=0)
+    unanswered: dict[Arm, int] = {}
+    seconds: dict[Arm, float] = {}
+
+    def plus(self, other: "Scoring") -> "Scoring":
+        """Of both."""
+        arms = sorted({*self.unanswered, *other.unanswered, *self.seconds, *other.seconds})
+        return Scoring(
+            batches=self.batches + other.batches,
+            slow_batches=self.slow_batches + other.slow_batches,
+            records=self.records + other.records,
+            unanswered={arm: self.unanswered.get(arm, 0) + other.unanswered.get(arm, 0) for arm in arms},
+            seconds={arm: self.seconds.get(arm, 0.0) + other.seconds.get(arm, 0.0) for arm in arms},
+        )
+
+
+class ScoringMeasured(Event, event="scoring.measured", key="model"):
+    """What a scorer has committed under a revision with a challenger since it last said so."""
+
+    model: str
+    revision: int = Field(ge=1)
+    champion: int = Field(ge=1)
+    challenger: int = Field(ge=1)
+    scoring: Scoring

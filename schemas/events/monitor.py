@@ -118,12 +118,27 @@ class WindowMeasured(Event, event="window.measured", version=(1, 2), key="model"
     slices: tuple[SliceQuality, ...] = ()
 
 
+class Groups(Part):
+    """Sums over groups of pairs that may hang together: what a variance between groups is made of.
+
+    Each pair is in one group, of an entity or of a stretch of time; `products` are those of a group's count and total.
+    """
+
+    by: Literal["entity", "time"]
+    groups: int = Field(ge=0)
+    n: int = Field(ge=0)
+    counts_squared: int = Field(ge=0)
+    products: float
+    totals_squared: float
+
+
 class Pairs(Part):
-    """Paired losses of events that both arms scored and whose labels matured: challenger minus champion."""
+    """Paired losses of events that both arms scored, challenger minus champion."""
 
     n: int = Field(ge=0)
     total: float
     total_squares: float
+    groups: tuple[Groups, ...] = ()
 
 
 class ArmMeasured(Part):
@@ -134,8 +149,22 @@ class ArmMeasured(Part):
     metrics: dict[str, float] = {}
 
 
-class RolloutMeasured(Event, event="rollout.measured", key="model"):
-    """The evidence about a challenger so far: cumulative over its rollout, and of the current revision alone."""
+class ExpectedPairs(Part):
+    """Paired losses that are expected of both arms' answers without labels (CBPE, DLE).
+
+    `doubted`: what was expected of the champion disagrees with what was realised, so that the estimates say nothing.
+    """
+
+    pairs: Pairs
+    doubted: bool = False
+
+
+class RolloutMeasured(Event, event="rollout.measured", version=(1, 1), key="model"):
+    """The evidence about a challenger so far: cumulative over its rollout, and of the current revision alone.
+
+    `pairs` are of matured labels. 1.1 added their groups, what is `expected` of all events that both arms scored, and
+    how far each arm's scores of them lie from its own reference.
+    """
 
     model: str
     revision: int
@@ -146,6 +175,8 @@ class RolloutMeasured(Event, event="rollout.measured", key="model"):
     pairs_of_revision: Pairs
     paired_scores: int = Field(ge=0)
     arms: dict[Literal["champion", "challenger"], ArmMeasured]
+    expected: ExpectedPairs | None = None
+    scores: dict[Literal["champion", "challenger"], FeatureDrift] = {}
 
 
 class AlertRaisedV1(Event, event="alert.raised", version=(1, 0), key="model"):

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from schemas.events.deployer import LoadFailed, RolloutSwitched
+from schemas.events.deployer import LoadFailed, RolloutSwitched, ScoringMeasured
 from schemas.events.monitor import RolloutMeasured
 from schemas.events.registry import ModelApproved, ModelRegistered, ModelRetired, RolloutOrdered
 from schemas.topics import DEPLOYER, MONITOR, REGISTRY
@@ -26,7 +26,11 @@ def handlers(_: Service) -> Handlers:
             RolloutOrdered: on.on_rollout_ordered,
         },
         MONITOR: {RolloutMeasured: on.on_rollout_measured},
-        DEPLOYER: {RolloutSwitched: on.on_rollout_switched, LoadFailed: on.on_load_failed},  # from the scorers
+        DEPLOYER: {  # from the scorers
+            RolloutSwitched: on.on_rollout_switched,
+            LoadFailed: on.on_load_failed,
+            ScoringMeasured: on.on_scoring_measured,
+        },
     }
 
 

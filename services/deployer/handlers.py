@@ -1,6 +1,12 @@
 """What the rollout does about what it hears: decide, save, emit."""
 
-from schemas.events.deployer import LoadFailed, PredictionsWithdrawn, RolloutEnded, RolloutSwitched
+from schemas.events.deployer import (
+    LoadFailed,
+    PredictionsWithdrawn,
+    RolloutEnded,
+    RolloutSwitched,
+    ScoringMeasured,
+)
 from schemas.events.monitor import RolloutMeasured
 from schemas.events.parts import Release
 from schemas.events.registry import ModelApproved, ModelRegistered, ModelRetired, RolloutOrdered
@@ -27,6 +33,11 @@ async def on_rollout_measured(event: RolloutMeasured, work: Work) -> None:
     store = Store(work.connection)
     rollout = await store.rollout(event.model)
     await _conclude(rollout.measured(event, await store.switched(rollout)), work)
+
+
+async def on_scoring_measured(event: ScoringMeasured, work: Work) -> None:
+    rollout = await Store(work.connection).rollout(event.model)
+    await _conclude(rollout.scored(event), work)
 
 
 async def on_rollout_ordered(event: RolloutOrdered, work: Work) -> None:

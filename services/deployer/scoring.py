@@ -4,16 +4,19 @@ A score that is not finite is no answer: the validator lets no version pass that
 where one does so later, no prediction is written for that record; it is counted, and the batch goes on.
 """
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from operator import ne
+from typing import NamedTuple
 
 from schemas.specs import StreamSpec
 from services.deployer import metrics
 from services.deployer.answers import Answers, answers_of
 from services.deployer.domain.arms import is_canary
+from services.deployer.domain.pace import Compared, compared
 from services.deployer.predictions import Arm, Output, Rows, Taken, exploring, outputs_of, rows_of
 from services.deployer.serving import Known, Serving, Version
 from shared.matrix import Matrix, Projection
@@ -30,6 +33,7 @@ class Scored:
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     keyed_otherwise: Counter[str] = field(default_factory=Counter)
     not_finite: Counter[tuple[str, int]] = field(default_factory=Counter)
+    compared: list[Compared] = field(default_factory=list)
 
     def note(self, version: Version, arms: Sequence[Arm], outputs: Sequence[Output | None]) -> None:
         """What a version answered, and what it could not."""
@@ -47,6 +51,7 @@ class Scored:
         self.refused += other.refused
         self.keyed_otherwise += other.keyed_otherwise
         self.not_finite += other.not_finite
+        self.compared += other.compared
 
     def count(self) -> None:
         """Into the metrics, once it is committed."""
@@ -96,23 +101,28 @@ class StreamScorer:
         """Both arms' records in the order of the input, so that each partition of an output has the input's order."""
         canary = _canary_rows(serving, rows)
         arms: list[Arm] = ["shadow" if chosen else "champion" for chosen in canary]
-        champion = self._outputs(serving, serving.champion, batch, arms, rows)
+        of_champion = self._timed(serving.champion, batch)
+        champion = self._outputs(serving, of_champion.answers, arms, rows)
         scored.note(serving.champion, arms, champion)
         if serving.challenger is None:
             scored.outputs += filter(None, champion)
             return
         arms = ["canary" if chosen else "shadow" for chosen in canary]
-        challenger = self._outputs(serving, serving.challenger, batch, arms, rows)
+        of_challenger = self._timed(serving.challenger, batch)
+        challenger = self._outputs(serving, of_challenger.answers, arms, rows)
         scored.note(serving.challenger, arms, challenger)
+        scored.compared.append(_compared(serving, of_champion, of_challenger))
         scored.outputs += [each for pair in zip(champion, challenger, strict=True) for each in pair if each]
 
-    def _outputs(
-        self, serving: Serving, version: Version, batch: Batch, arms: Sequence[Arm], rows: Rows
-    ) -> list[Output | None]:
-        answers, explore = self._answers(version, batch), self._spec.label.explore
-        if explore:
+    def _outputs(self, serving: Serving, answers: Answers, arms: Sequence[Arm], rows: Rows) -> list[Output | None]:
+        if explore := self._spec.label.explore:
             answers, rows = exploring(answers, rows, serving.changed.model, explore)
         return outputs_of(serving.changed, answers, arms, rows)
+
+    def _timed(self, version: Version, batch: Batch) -> "_Timed":
+        began = time.perf_counter()
+        answers = self._answers(version, batch)
+        return _Timed(answers, time.perf_counter() - began)
 
     def _answers(self, version: Version, batch: Batch) -> Answers:
         return answered(version, self._projections[id(version)], batch.matrix)
@@ -123,6 +133,29 @@ def answered(version: Version, projection: Projection, matrix: Matrix) -> Answer
     candidate = version.release.candidate
     scores = version.model.score(projection(matrix))
     return answers_of(version.release.version, candidate.spec, candidate.signature.classes, scores)
+
+
+class _Timed(NamedTuple):
+    """What a version answered, and the seconds from matrix to answers."""
+
+    answers: Answers
+    seconds: float
+
+    @property
+    def unanswered(self) -> int:
+        return self.answers.scores.count(None)
+
+
+def _compared(serving: Serving, champion: _Timed, challenger: _Timed) -> Compared:
+    assert serving.challenger is not None
+    release, changed = serving.challenger.release, serving.changed
+    scoring = compared(
+        release,
+        len(champion.answers.scores),
+        seconds={"champion": champion.seconds, "challenger": challenger.seconds},
+        unanswered={"champion": champion.unanswered, "challenger": challenger.unanswered},
+    )
+    return Compared(changed.model, changed.revision, scoring)
 
 
 def _canary_rows(serving: Serving, rows: Rows) -> list[bool]:

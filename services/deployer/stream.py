@@ -18,6 +18,8 @@ from services.deployer import metrics
 from services.deployer.committing import Commits, Package
 from services.deployer.consuming import Batch, by_partition, columns_of, consumer_of
 from services.deployer.deliveries import Deliveries
+from services.deployer.domain.pace import Tally
+from services.deployer.measurements import measurements
 from services.deployer.places import Place, Record, Where, read_places
 from services.deployer.sampling import BatchSpans
 from services.deployer.scoring import Scored, StreamScorer
@@ -42,7 +44,7 @@ class Prepared(NamedTuple):
 
     package: Package
     scored: Scored
-    failures: list[Envelope]
+    asides: list[Envelope]  # what did not load, and how both arms scored
 
 
 class Stream:
@@ -73,6 +75,7 @@ class Stream:
         self._scorers: dict[str, StreamScorer] = {}
         self._known = Known()
         self._in_flight: Prepared | None = None
+        self._tally = Tally()
         self._aborted = False
         self._spans = BatchSpans()
         self._measured: set[Where] = set()
@@ -160,14 +163,14 @@ class Stream:
         self._let_go(known)
         switches = switches_of(known, self._serving_places())
         scored = self._answer(batch, known)
-        failures = self._failures()
+        asides = [*self._asides(), *measurements(self._tally, known)]
         fence = self._switch(switches)
         offsets = self._advance(batch, switches)
-        if not offsets and not failures:
+        if not offsets and not asides:
             return None
-        envelopes = [*announce(switches, known), *failures]
+        envelopes = [*announce(switches, known), *asides]
         package = Package(outputs=scored.outputs, envelopes=envelopes, offsets=offsets, fence=fence, group=group)
-        return Prepared(package, scored, failures)
+        return Prepared(package, scored, asides)
 
     def _serving_places(self) -> dict[Where, Place]:
         return {where: place for where, place in self._places.items() if where not in self._held}
@@ -200,11 +203,11 @@ class Stream:
         touched = dict.fromkeys((*batch, *(switch.where for switch in switches)))
         return [self._places[where].to_commit(where) for where in touched]
 
-    def _failures(self) -> list[Envelope]:
-        """What did not load since; said by one of a scorer's two streams."""
+    def _asides(self) -> list[Envelope]:
+        """What did not load since, and what an abort gave back; said by one of a scorer's two streams."""
         found: list[Envelope] = []
-        while self._guarantee == "exactly_once" and not self._view.failures.empty():
-            found.append(self._view.failures.get())
+        while self._guarantee == "exactly_once" and not self._view.asides.empty():
+            found.append(self._view.asides.get())
         return found
 
     # -- committing
@@ -218,10 +221,12 @@ class Stream:
             self._give_back(in_flight)
         elif in_flight is not None:
             in_flight.scored.count()
+            for compared in in_flight.scored.compared:
+                self._tally.add(compared)
 
     def _give_back(self, prepared: Prepared | None) -> None:
-        for failure in prepared.failures if prepared else ():
-            self._view.failures.put(failure)
+        for aside in prepared.asides if prepared else ():
+            self._view.asides.put(aside)
 
     def _rewind(self) -> None:
         """After an abort: every owned partition goes back to what is committed."""

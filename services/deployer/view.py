@@ -44,7 +44,7 @@ class View:
 
     def __init__(self, *, kafka: KafkaSettings, objects: Objects, slot: int) -> None:
         self.known = Known()
-        self.failures: SimpleQueue[Envelope] = SimpleQueue()
+        self.asides: SimpleQueue[Envelope] = SimpleQueue()  # to be said beside the next batch: what did not load
         self.complete = False  # everything said before the start is heard, and loaded, awaited or hopeless
         self._kafka = kafka
         self._loader = Loader(objects)
@@ -189,7 +189,7 @@ class View:
                 explanation=f"scorer {self._slot}: {type(error).__name__}: {error}",
             )
             name = f"load-failed/{changed.model}/{changed.revision}/{release.version}/{self._slot}"
-            self.failures.put(follow_up(said, event, name))
+            self.asides.put(follow_up(said, event, name))
 
 
 class Loader:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from schemas.specs import StreamSpec
 from services.monitor.domain.clock import micros_of
+from services.monitor.domain.groups import bucket_of
 from services.monitor.domain.join import Score
 from services.monitor.domain.rows import UNSEEN, Values
 from shared.records import EXPLORE, PREDICTIONS, UNREADABLE, LabelDecoder, Prediction, StreamDecoder
@@ -58,6 +59,7 @@ class Answer(Struct, frozen=True, gc=False):
     input_offset: int
     score: Score
     value: float  # the record's `score`, as the reference counts it
+    bucket: int  # of its entity
 
 
 @dataclass(kw_only=True)
@@ -140,7 +142,8 @@ class Intake:
 def _answer(partition: int, offset: int, time: int, said: Prediction, classes: Sequence[str]) -> Answer:
     output = tuple(said.probabilities.get(name, 0.0) for name in classes) if said.probabilities else (said.score,)
     score = Score(said.version, said.revision, said.arm, output, _weight(said))
-    return Answer(partition, offset, said.event_id, time, said.partition, said.offset, score, said.score)
+    place = said.partition, said.offset
+    return Answer(partition, offset, said.event_id, time, *place, score, said.score, bucket_of(said.entity))
 
 
 def _weight(said: Prediction) -> float:

@@ -1,7 +1,7 @@
 """What a round says of one model: rollout evidence, closed windows, drift, faults, decay, and the alerts they make."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +10,7 @@ from schemas.events.monitor import Estimated, FeatureDrift, Quality, WindowMeasu
 from schemas.specs import StreamSpec
 from schemas.topics import PREDICTIONS
 from services.monitor.alerting import Alerting
+from services.monitor.comparing import Comparing, Seen, far
 from services.monitor.domain.alerts import Alert
 from services.monitor.domain.clock import moment
 from services.monitor.domain.course import drift_of, finding
@@ -45,6 +46,7 @@ class Measuring:
     state: StreamState
     model: ModelState
     references: Mapping[int, Reference]
+    seen: dict[str, list[Seen]] = field(default_factory=dict)  # in this round, by rollout
 
     # -- served predictions fill windows
 
@@ -70,8 +72,15 @@ class Measuring:
         """An arm of a rollout scored an event; `entry` is what is known of it now."""
         rollout = self.facts.rollouts[answer.score.revision]
         if rollout.challenger is not None and answer.score.version in {rollout.champion, rollout.challenger}:
-            pair = is_pair(rollout, entry.served, entry.shadow)
-            self.evidence(f"{rollout.champion}:{rollout.challenger}").score(answer.score.version, pair)
+            entry.bucket = answer.bucket
+            seen = Seen(answer, entry, is_pair(rollout, entry.served, entry.shadow))
+            self.seen.setdefault(f"{rollout.champion}:{rollout.challenger}", []).append(seen)
+
+    def compare(self, rows: Rows) -> None:
+        """What the arms scored in this round, once all of it was heard."""
+        for key, seen in self.seen.items():
+            compared = Comparing(task=self.facts.spec.task, spec=self.spec, references=self.references, seen=seen)
+            compared.into(self.evidence(key), rows)
 
     def settle(self, settled: Sequence[Settled]) -> None:
         """Matured events, whose scores may be older than the newest declared class."""
@@ -116,7 +125,9 @@ class Measuring:
         evidence = self.model.evidence.get(f"{rollout.champion}:{rollout.challenger}")
         if evidence is None or not evidence.news(rollout, spec.rollout):
             return []
-        event = evidence.tell(spec.task, rollout, self.name, self.model.clock)
+        doubted = rollout.champion in self.model.versions and self._quality(rollout.champion).disagrees
+        found, scores = evidence.metrics(spec.task), far(evidence, self.references)
+        event = evidence.tell(rollout, self.name, self.model.clock, measured=found, scores=scores, doubted=doubted)
         numbers = rollout.revision, event.pairs.n, event.pairs_of_revision.n, event.paired_scores
         return [Word(event=event, id=event_id(event.event, self.name, *numbers), after=rollout.said)]
 

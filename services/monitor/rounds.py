@@ -99,6 +99,7 @@ class Engine:
                 entry = model.join.shadow(answer.id, partition, answer.time, answer.score)
                 if entry is not None:
                     measuring.scored(answer, entry)
+        measuring.compare(self.state.rows)
         model.refused, self.intake.refused_answers = model.refused + self.intake.refused_answers, 0
         return measuring.fill(served, self.state.rows, start)
 

@@ -55,6 +55,7 @@ def handlers(_: Service) -> Handlers:
             deployer.PredictionsWithdrawn: on.on_predictions_withdrawn,
             deployer.CorrectionsPublished: on.on_corrections_published,
             deployer.LoadFailed: on.on_load_failed,
+            deployer.ScoringMeasured: on.on_scoring_measured,
         },
     }
 

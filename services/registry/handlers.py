@@ -13,6 +13,7 @@ from schemas.events.deployer import (
     RolloutChanged,
     RolloutEnded,
     RolloutSwitched,
+    ScoringMeasured,
 )
 from schemas.events.ingestor import DatasetCommitted
 from schemas.events.monitor import (
@@ -135,6 +136,10 @@ async def on_rollout_ended(event: RolloutEnded, work: Work) -> None:
 
 async def on_rollout_measured(event: RolloutMeasured, work: Work) -> None:
     await Store(work.connection).measure_rollout(event)
+
+
+async def on_scoring_measured(event: ScoringMeasured, work: Work) -> None:
+    await Store(work.connection).score_rollout(event)
 
 
 async def on_predictions_withdrawn(event: PredictionsWithdrawn, work: Work) -> None:

@@ -195,6 +195,15 @@ UPDATE rollout SET evidence = $3
 WHERE model = $1 AND version = $2 AND outcome IS NULL
   AND (evidence IS NULL OR (evidence ->> 'measured_at')::timestamptz <= $4)
 
+-- name: lock_scoring
+-- How the scorers saw both arms so far; locked, so that none of several words is lost.
+SELECT first_revision, scoring FROM rollout WHERE model = $1 AND version = $2 AND outcome IS NULL
+ORDER BY first_revision DESC LIMIT 1 FOR UPDATE
+
+-- name: score_rollout
+-- The sums after another word.
+UPDATE rollout SET scoring = $3 WHERE model = $1 AND first_revision = $2
+
 -- name: switch
 -- Where a revision took hold of a partition.
 INSERT INTO rollout_switch (model, revision, partition, input_offset, at) VALUES ($1, $2, $3, $4, $5)

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from schemas.events.deployer import RolloutChanged, RolloutSwitched
+from schemas.events.deployer import RolloutChanged, RolloutSwitched, Scoring, ScoringMeasured
 from schemas.events.ingestor import DatasetCommitted
 from schemas.events.monitor import AlertRaised, DataQuarantined, RolloutMeasured, TrainingRequested, WindowMeasured
 from schemas.events.parts import Artifact, Candidate, Gate
@@ -214,6 +214,14 @@ class Store:
     async def measure_rollout(self, event: RolloutMeasured) -> None:
         measured = event.model_dump(mode="json")
         await self._run("measure_rollout", event.model, event.challenger, measured, event.measured_at)
+
+    async def score_rollout(self, event: ScoringMeasured) -> None:
+        """Adds to what other scorers saw; a word about a rollout that is over comes too late."""
+        row = await self._connection.fetchrow(QUERIES["lock_scoring"], event.model, event.challenger)
+        if row is not None:
+            before = Scoring.model_validate(row["scoring"] or {})
+            after = before.plus(event.scoring).model_dump(mode="json")
+            await self._run("score_rollout", event.model, row["first_revision"], after)
 
     async def switch(self, event: RolloutSwitched, at: datetime) -> None:
         await self._run("switch", event.model, event.revision, event.partition, event.offset, at)

@@ -5,6 +5,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from schemas.events.deployer import Scoring
 from schemas.events.monitor import RolloutMeasured, WindowMeasured
 from schemas.events.parts import Artifact, Cut, Gate, Signature
 from schemas.specs import ModelSpec, StreamSpec
@@ -147,6 +148,7 @@ class RolloutView(View):
     outcome: Literal["promoted", "rolled_back", "replaced"] | None
     reason: str | None
     evidence: RolloutMeasured | None
+    scoring: Scoring | None
     withdrawn: Json | None
     trace_id: str | None
     steps: list[StepView]

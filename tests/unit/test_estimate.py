@@ -61,6 +61,19 @@ def test_the_error_of_a_number_is_estimated_within_a_tenth_where_it_grows_with_t
     assert all(abs(value - realised[name]) <= 0.1 * realised[name] for name, value in estimated.metrics.items())
 
 
+@pytest.mark.parametrize(("task", "seed"), [("binary", 0), ("multiclass", 1), ("regression", 0)])
+def test_what_is_expected_of_each_row_is_on_the_average_what_is_expected_of_all(task: Task, seed: int) -> None:
+    served, inputs = case(task, seed), inputs_of(np.random.default_rng(5), 2000, 0.5)
+    outputs, estimated = served.outputs(inputs), served.estimate(inputs).metrics
+
+    rows = served.expectation.of_rows(task, served.bins, inputs.astype(np.float32), outputs)
+
+    assert rows is not None
+    assert rows.shape == (2000,)
+    whole = estimated["rmse"] ** 2 if task == "regression" else estimated["brier"]
+    assert rows.mean() == pytest.approx(whole, rel=0.01)
+
+
 def test_an_estimate_of_parts_counted_in_any_order_is_equal_to_the_last_bit(binary: Case) -> None:
     inputs = inputs_of(np.random.default_rng(2), 3000, 0.5)
     order = np.random.default_rng(3).permutation(3000)

@@ -1,7 +1,7 @@
 """What has matured is measured under the declaration that holds now."""
 
 from dataclasses import replace
-from math import inf, isfinite
+from math import isfinite
 
 import msgspec
 import pytest
@@ -9,7 +9,6 @@ import pytest
 from schemas.specs import ModelSpec, StreamSpec
 from services.monitor.domain.clock import Clock, Suspect
 from services.monitor.domain.join import Score, Settled
-from services.monitor.domain.pairs import loss
 from services.monitor.domain.state import ModelState, StreamState, dump, load
 from services.monitor.measuring import Measuring
 from shared.errors import Fatal
@@ -57,14 +56,10 @@ def test_numbers_beyond_all_measure_leave_every_total_finite() -> None:
     measuring(state, stream, model).settle([settled(1, 1e308, (-1e308,), (1.0,)), settled(2, 2.0, (1.0,), (1e200,))])
 
     evidence = state.models["m"].evidence["1:2"]
-    told = evidence.tell("regression", rollout(2, challenger=2), "m", 0)
+    told = evidence.tell(rollout(2, challenger=2), "m", 0, measured=evidence.metrics("regression"))
     numbers = [told.pairs.total, told.pairs.total_squares, *told.arms["challenger"].metrics.values()]
     assert told.pairs.n == 2
     assert all(isfinite(number) for number in numbers)
-
-
-def test_a_loss_beyond_all_numbers_is_infinite_and_no_error() -> None:
-    assert loss("regression", 1e200, (-1e200,)) == inf
 
 
 def test_a_state_of_another_form_is_refused_with_a_way_out() -> None:

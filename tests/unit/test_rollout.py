@@ -14,7 +14,7 @@ from tests.scoring_world import model_spec, release_of, stream_spec
 PARTITIONS = 4
 STREAM = stream_spec("s", PARTITIONS)
 POLICY = Policy(shadow=1000, canary=(0.1, 0.5), margin=0.02, error_rate=0.05, max_labels=20_000)
-GOOD, BAD, UNSURE = 0.0, 0.1, 0.019
+GOOD, BAD, UNSURE = 0.0, 0.1, 0.01
 
 
 def entrant(version: int, policy: Policy = POLICY) -> Entrant:
@@ -166,7 +166,7 @@ def test_without_canary_steps_shadow_is_left_by_matured_labels_only() -> None:
     assert ends(goes) == [(2, "promoted")]
 
 
-@pytest.mark.parametrize("change", [{"of_revision": 99}, {"mean": UNSURE}, {"n": 400}])
+@pytest.mark.parametrize("change", [{"of_revision": 99}, {"mean": UNSURE, "n": 600}, {"n": 400}])
 def test_a_canary_step_goes_on_while_its_labels_do_not_speak(change: dict[str, float]) -> None:
     rollout = in_canary()
 

@@ -1,67 +1,126 @@
-"""The sequential test keeps its promises on seeded simulations, looked at again and again."""
+"""The sequential test keeps its promises on seeded rollouts, looked at again and again; `make bench` has 500 each."""
 
 import numpy as np
 import pytest
+from scipy.stats import beta
 
-from schemas.events.monitor import Pairs
-from services.deployer.domain.sequential import Verdict, verdict_of
+from schemas.events.monitor import Groups, Pairs
+from schemas.specs import Rollout as Policy
+from services.deployer.domain.sequential import Verdict, variance_of, verdict_of
+from services.monitor.domain.groups import BUCKETS, Grouped, bucket_of
+from services.monitor.domain.pairs import Sums
+from tests.unit.rollout_cases import POLICY, Case, Told, Trial
 
-MARGIN, ERROR_RATE, MAX_LABELS, SPREAD = 0.01, 0.05, 20_000, 0.15
-RUNS, LOOK_EVERY = 400, 100
-
-
-def verdicts(mean: float, seed: int) -> list[Verdict]:
-    """The first verdict but wait of each simulated rollout, its losses skewed, looked at every 100 pairs."""
-    rng = np.random.default_rng(seed)
-    found: list[Verdict] = []
-    for _ in range(RUNS):
-        losses = mean + SPREAD * (rng.exponential(size=MAX_LABELS) - 1)
-        totals, squares = np.cumsum(losses), np.cumsum(losses**2)
-        for n in range(LOOK_EVERY, MAX_LABELS + 1, LOOK_EVERY):
-            pairs = Pairs(n=n, total=totals[n - 1], total_squares=squares[n - 1])
-            verdict = verdict_of(pairs, margin=MARGIN, error_rate=ERROR_RATE, max_labels=MAX_LABELS)
-            if verdict != "wait":
-                break
-        found.append(verdict)
-    return found
+SEEDS = 60
+EQUAL = Case()
+WORSE = Case(by=POLICY.margin)
+BETTER = Case(by=-POLICY.margin)
+LESS_ACCURATE = Case(differs="accuracy", by=0.03)
+TOGETHER = {"entities": 500, "shared": 0.3}
 
 
-def share(of: Verdict, found: list[Verdict]) -> float:
-    return found.count(of) / len(found)
+def rollouts(case: Case) -> list[Told]:
+    return [Trial(case, seed).run() for seed in range(SEEDS)]
 
 
-def test_a_challenger_as_good_as_the_champion_is_rolled_back_at_most_at_the_error_rate() -> None:
-    assert share("roll_back", verdicts(0.0, seed=1)) <= ERROR_RATE
+def refuted(count: int, *, at_most: float = 1.0, at_least: float = 0.0) -> bool:
+    """Whether so many of the seeds contradict the promise at 5 % (Clopper, Pearson 1934)."""
+    least = float(beta.ppf(0.05, count, SEEDS - count + 1)) if count else 0.0
+    most = float(beta.ppf(0.95, count + 1, SEEDS - count)) if count < SEEDS else 1.0
+    return least > at_most or most < at_least
 
 
-def test_a_challenger_worse_by_the_margin_is_promoted_at_most_at_the_error_rate() -> None:
-    assert share("promote", verdicts(MARGIN, seed=2)) <= ERROR_RATE
+def count(outcome: str, found: list[Told]) -> int:
+    return sum(each.outcome == outcome for each in found)
 
 
-def test_a_challenger_worse_by_three_margins_is_rolled_back() -> None:
-    assert share("roll_back", verdicts(3 * MARGIN, seed=3)) >= 0.99
+@pytest.mark.parametrize("case", [EQUAL, Case(**TOGETHER)], ids=["alone", "together"])
+def test_a_challenger_as_good_as_the_champion_is_settled_and_hardly_ever_falls(case: Case) -> None:
+    found = rollouts(case)
+
+    assert not refuted(count("rolled_back", found), at_most=POLICY.error_rate)
+    assert not refuted(count("promoted", found), at_least=0.8)
+    assert all(each.pairs <= POLICY.max_labels for each in found if each.outcome == "promoted")
 
 
-def test_a_better_challenger_is_promoted() -> None:
-    assert share("promote", verdicts(-MARGIN, seed=4)) >= 0.99
+def test_a_challenger_worse_by_the_margin_is_hardly_ever_promoted() -> None:
+    found = rollouts(Case(by=POLICY.margin, **TOGETHER))
+
+    assert not refuted(count("promoted", found), at_most=POLICY.error_rate)
+
+
+def test_a_challenger_less_accurate_by_three_points_falls_before_it_has_all_traffic_though_labels_lag() -> None:
+    found = rollouts(Case(differs="accuracy", by=0.03, lag=8000, **TOGETHER))
+
+    assert not refuted(count("rolled_back", found), at_least=0.9)
+    assert {each.share for each in found} <= {0.0, 0.05, 0.25}
+
+
+def test_a_challenger_better_by_the_margin_is_promoted() -> None:
+    assert count("promoted", rollouts(BETTER)) >= 0.95 * SEEDS
 
 
 @pytest.mark.parametrize("n", [0, 1, 499])
 def test_few_pairs_say_nothing_however_clear_they_look(n: int) -> None:
     pairs = Pairs(n=n, total=10.0 * n, total_squares=100.0 * n)
 
-    assert verdict_of(pairs, margin=0.01, error_rate=0.05, max_labels=20_000) == "wait"
+    assert verdict_of(pairs, POLICY) == "wait"
 
 
 def test_equal_answers_are_promoted() -> None:
     pairs = Pairs(n=500, total=0.0, total_squares=0.0)
 
-    assert verdict_of(pairs, margin=0.01, error_rate=0.05, max_labels=20_000) == "promote"
+    assert verdict_of(pairs, POLICY) == "promote"
 
 
 @pytest.mark.parametrize(("mean", "expected"), [(0.004, "promote"), (0.006, "roll_back")])
 def test_at_the_last_label_half_the_margin_divides(mean: float, expected: Verdict) -> None:
     pairs = Pairs(n=2000, total=mean * 2000, total_squares=2000.0)
 
-    assert verdict_of(pairs, margin=0.01, error_rate=0.05, max_labels=2000) == expected
-    assert verdict_of(pairs, margin=0.01, error_rate=0.05, max_labels=2001) == "wait"
+    assert verdict_of(pairs, Policy(max_labels=2000)) == expected
+    assert verdict_of(pairs, Policy(max_labels=2001)) == "wait"
+
+
+def sums(differences: list[float], entities: list[str], minutes: list[int]) -> Pairs:
+    found = Sums()
+    buckets = np.array([bucket_of(entity) for entity in entities], dtype=np.int64)
+    found.add(np.array(differences), buckets, np.array(minutes, dtype=np.int64) * 60_000_000)
+    return found.said()
+
+
+def test_pairs_of_one_entity_that_agree_count_as_one() -> None:
+    rng = np.random.default_rng(5)
+    of_entity, noise = np.repeat(rng.normal(size=400), 10), rng.normal(size=4000)
+    entities, minutes = [f"d{index // 10}" for index in range(4000)], rng.permutation(4000).tolist()
+
+    agreeing, others = sums(of_entity.tolist(), entities, minutes), sums(noise.tolist(), entities, minutes)
+
+    assert 7.0 < variance_of(agreeing) < 14.0
+    assert 0.8 < variance_of(others) < 1.6
+
+
+def test_pairs_of_one_day_that_agree_count_as_one() -> None:
+    rng = np.random.default_rng(6)
+    of_day, entities = np.repeat(rng.normal(size=32), 100), [f"d{index}" for index in range(3200)]
+    minutes = (np.arange(3200) * 14).tolist()
+
+    assert variance_of(sums(of_day.tolist(), entities, minutes)) > 30.0
+
+
+def test_of_a_handful_of_entities_the_test_asks_about_just_these() -> None:
+    alone = Pairs(n=1000, total=0.0, total_squares=10.0)
+    seven = Groups(by="entity", groups=7, n=1000, counts_squared=1000 * 1000 // 7, products=0.0, totals_squared=1e6)
+
+    assert variance_of(alone.model_copy(update={"groups": (seven,)})) == variance_of(alone) == 0.01
+
+
+def test_what_is_kept_of_groups_is_bounded_however_long_a_rollout_takes() -> None:
+    grouped, rng = Grouped(), np.random.default_rng(7)
+
+    for day in range(400):
+        times = (day * 86_400_000_000 + rng.integers(0, 86_400_000_000, 50)).astype(np.int64)
+        grouped.add(rng.integers(0, BUCKETS, 50), times, rng.normal(size=50))
+
+    assert 16 <= len(grouped.stretches) <= 32
+    assert sum(count for count, _ in grouped.stretches.values()) == grouped.counts.sum() == 20_000
+    assert sum(total for _, total in grouped.stretches.values()) == pytest.approx(grouped.totals.sum())

@@ -84,6 +84,10 @@ def test_no_prediction_is_written_without_a_finite_score_and_that_is_counted() -
     topics = [PREDICTIONS.of("m"), SHADOW.of("m")]
     assert written == [(event_id, topic) for event_id in ("e1", "e2") for topic in topics]
     assert scored.not_finite == {("m", 1): 2}
+    [(model, revision, scoring)] = scored.compared
+    assert (model, revision, scoring.batches, scoring.records) == ("m", 3, 1, 3)
+    assert scoring.unanswered == {"champion": 1, "challenger": 1}
+    assert all(seconds > 0 for seconds in scoring.seconds.values())
 
 
 @given(st.integers(-60_000_000_000_000_000, 250_000_000_000_000_000), ZONES)

@@ -44,7 +44,7 @@ def tried(view: View, monkeypatch: pytest.MonkeyPatch) -> list[Envelope]:
     monkeypatch.setattr(views, "_RETRY_SECONDS", (0.0,))
     for _ in range(TRIES):
         view._load()
-    return [view.failures.get() for _ in range(view.failures.qsize())]
+    return [view.asides.get() for _ in range(view.asides.qsize())]
 
 
 def test_a_fault_is_never_said_and_tried_until_it_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:

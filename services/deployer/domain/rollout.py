@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
 
-from schemas.events.deployer import PredictionsWithdrawn, RolloutChanged, RolloutEnded
+from schemas.events.deployer import PredictionsWithdrawn, RolloutChanged, RolloutEnded, Scoring, ScoringMeasured
 from schemas.events.monitor import RolloutMeasured
 from schemas.specs import Part, StreamSpec
 from schemas.specs import Rollout as Policy
 from services.deployer.domain.entrant import Entrant, Said
+from services.deployer.domain.guards import cause_of, hold_of
+from services.deployer.domain.pace import cause_of as cause_of_scoring
 from services.deployer.domain.sequential import Verdict, verdict_of
 
 MIN_MATURED = 100  # matured pairs of the revision itself, before a canary step is left
@@ -53,6 +55,7 @@ class Rollout(Part):
     former: Entrant | None = None  # the champion before, for a person's rollback
     policy: Policy = Policy()
     stream_spec: StreamSpec | None = None
+    scoring: Scoring = Scoring()  # of this rollout, by all scorers
     share: float = 0.0
     salt: str = ""
     step: int = 0
@@ -90,7 +93,8 @@ class Rollout(Part):
         if self.champion is None:
             return self._serve(entrant, "the first version to pass", **declared)
         reason = f"version {entrant.version} enters"
-        return self._change(entrant, reason, phase="shadow", challenger=entrant, share=0.0, step=0, **declared)
+        fields = {"phase": "shadow", "challenger": entrant, "scoring": Scoring(), **declared}
+        return self._change(entrant, reason, share=0.0, step=0, **fields)
 
     def _salt(self, entrant: Entrant) -> str:
         """Of this rollout alone, so that no entity is always a canary; the same whenever it is worked out."""
@@ -106,9 +110,10 @@ class Rollout(Part):
         """
         if self.frozen or not self._is_about_this(evidence):
             return Decision(self)
-        verdict = self._verdict(evidence)
-        if verdict == "roll_back":
-            return self._roll_back(_why(evidence, "worse than the champion"))
+        verdict = verdict_of(evidence.pairs, self.policy)
+        worse = _why(evidence, "worse than the champion") if verdict == "roll_back" else None
+        if cause := cause_of(evidence, self.policy) or worse:
+            return self._roll_back(cause)
         if evidence.revision != self.revision or not self._everywhere(switched):
             return Decision(self)
         if self.phase == "shadow":
@@ -117,22 +122,28 @@ class Rollout(Part):
             return self._next_step(self.step + 1, _why(evidence, "not worse by the margin"))
         return Decision(self)
 
-    def _is_about_this(self, evidence: RolloutMeasured) -> bool:
+    def scored(self, heard: ScoringMeasured) -> Decision:
+        """How a scorer saw both arms, added to what all of them saw; a challenger that is slow or mute falls."""
+        if not self._is_about_this(heard):
+            return Decision(self)
+        return self._with(scoring=self.scoring.plus(heard.scoring)).watched()
+
+    def watched(self) -> Decision:
+        """What the sums of all scorers say; nothing while people hold the rollout."""
+        cause = None if self.frozen or self.challenger is None else cause_of_scoring(self.scoring)
+        return self._roll_back(cause) if cause else Decision(self)
+
+    def _is_about_this(self, evidence: RolloutMeasured | ScoringMeasured) -> bool:
         versions = tuple(each.version if each else None for each in (self.champion, self.challenger))
         return (evidence.champion, evidence.challenger) == versions
-
-    def _verdict(self, evidence: RolloutMeasured) -> Verdict:
-        policy = self.policy
-        return verdict_of(
-            evidence.pairs, margin=policy.margin, error_rate=policy.error_rate, max_labels=policy.max_labels
-        )
 
     def _everywhere(self, switched: int) -> bool:
         return self.stream_spec is not None and switched >= self.stream_spec.partitions
 
     def _leave_shadow(self, evidence: RolloutMeasured, verdict: Verdict) -> Decision:
         """Enough paired scores; without canary steps the labels must have said promote here."""
-        if evidence.paired_scores < self.policy.shadow or (not self.policy.canary and verdict != "promote"):
+        unsure = not self.policy.canary and verdict != "promote"
+        if evidence.paired_scores < self.policy.shadow or unsure or hold_of(evidence, self.policy):
             return Decision(self)
         return self._next_step(0, f"{evidence.paired_scores} paired scores in shadow")
 
@@ -221,7 +232,8 @@ class Rollout(Part):
         assert fallen is not None
         assert former is not None
         phase = "serving" if self.challenger is None else "shadow"
-        back = self._change(fallen, reason, phase=phase, champion=former, former=None, share=0.0, step=0)
+        fields = {"phase": phase, "champion": former, "former": None, "scoring": Scoring()}
+        back = self._change(fallen, reason, share=0.0, step=0, **fields)
         return back.adding(*_fallen(back.rollout, fallen, reason)).with_next()
 
     # -- changes

@@ -57,7 +57,7 @@ async def _watch(health: Health, view: View) -> None:
     """
     while all(health.alive().values()):
         health.ready = view.complete
-        while not view.failures.empty():
-            view.failures.get()
+        while not view.asides.empty():
+            view.asides.get()
         await asyncio.sleep(_CHECK_SECONDS)
     raise Fatal("the exchange makes no progress")

@@ -74,6 +74,11 @@ class Bins:
         ]
         return np.concatenate(parts).astype(np.int64)
 
+    def count_scores(self, scores: NDArray[np.float64]) -> Counts:
+        """Counts (bins,) of scores (n,) over the last column's bins alone."""
+        column = self.columns[-1]
+        return np.bincount(column.codes(scores.astype(np.float32)), minlength=column.bins + 1).astype(np.int64)
+
 
 def _column(name: str, part: Mapping[str, Any]) -> Column:
     """Edges are taken to float32, as the inputs are: rounding keeps order, so what lay on an edge still does."""

@@ -23,6 +23,7 @@ from shared.reference import Counts, ks_distance, psi
 MIN_ROWS = 100  # with known inputs, in a window and in a reference
 EFFECT = 0.1
 OVERWHELMING = 2.5  # times the threshold: alarms at once
+_RARELY = 0.001
 NO_EFFECTS: Mapping[str, float] = MappingProxyType({})
 DRIFTS_SHARE = 0.5  # of the declared false alarms; the rest is decay's
 YEAR = 365.25 * 86_400_000_000  # microseconds
@@ -52,6 +53,14 @@ def measure(
         if min(window.sum(), reference.sum()) >= MIN_ROWS:
             found.append(_measured(column, window, reference, probability, effects.get(column.name)))
     return tuple(sorted(found, key=lambda each: (-each.value / each.threshold, each.feature)))
+
+
+def of_scores(bins: Bins, counts: Counts) -> FeatureDrift | None:
+    """Scores counted over the last column's bins (bins,), whatever the year's false alarms; None of too few."""
+    reference = bins.reference[bins.slices[-1]]
+    if min(counts.sum(), reference.sum()) < MIN_ROWS:
+        return None
+    return _measured(bins.columns[-1], counts, reference, _RARELY, None)
 
 
 def _measured(

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from schemas.events.monitor import Estimated
 from schemas.specs import Costs
 from services.monitor.domain.bins import Bins
-from shared.expectation import Cells, confusion, expected
+from shared.expectation import CELLS, Cells, cells_of, confusion, expected
+from shared.matrix import Inputs
 from shared.quality import Task
 from shared.reference import Counts
 
@@ -87,6 +88,17 @@ class Expectation:
         }
         return Estimated(method="dle", metrics={"mae": mean["absolute"], "rmse": rmse}, errors=errors, limits=LIMITS)
 
+    def of_rows(self, task: Task, bins: Bins, inputs: Inputs, outputs: Floats) -> Floats | None:
+        """The main loss expected of each row (n,): the version's inputs (n, features), outputs (n, columns)."""
+        if task == "regression":
+            loss, values = self.losses.get("squared"), [*inputs.T, outputs[:, 0].astype(np.float32)]
+            return None if loss is None else loss.base + _added_to(loss, bins, values)
+        if self.calibration.shape != (outputs.shape[1], CELLS):
+            return None
+        means = np.take_along_axis(self.calibration, cells_of(outputs).T, axis=1).T
+        squares = (means * (1 - outputs) ** 2 + (1 - means) * outputs**2).sum(axis=1)
+        return np.asarray(squares if task == "binary" else squares / 2)
+
     def effects(self, task: Task, bins: Bins, counts: Counts) -> dict[str, float]:
         """By column, what its shift from the reference adds to the expected loss of a prediction."""
         loss = self.losses.get(_MAIN_LOSS[task])
@@ -129,6 +141,12 @@ def _terms(loss: Loss, bins: Bins, counts: Counts) -> list[float]:
     return [
         float((loss.added[place] * counts[place]).sum()) / max(1, int(counts[place].sum())) for place in bins.slices
     ]
+
+
+def _added_to(loss: Loss, bins: Bins, values: Sequence[NDArray[np.float32]]) -> Floats:
+    """What the bins of its values, a column each, add to the loss of each row (n,)."""
+    columns = zip(bins.columns, bins.slices, values, strict=True)
+    return np.asarray(np.sum([loss.added[place][column.codes(each)] for column, place, each in columns], axis=0))
 
 
 def _added(tables: Mapping[str, Sequence[float]], bins: Bins) -> Floats:

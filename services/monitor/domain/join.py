@@ -45,6 +45,7 @@ class Entry(Struct, array_like=True, gc=False):
     served: Score | None = None
     shadow: Score | None = None
     slices: tuple[int, ...] = ()
+    bucket: int = -1  # of its entity (groups.py), once an arm of a rollout has scored it
 
 
 class Settled(Struct, frozen=True, gc=False):
@@ -57,6 +58,7 @@ class Settled(Struct, frozen=True, gc=False):
     served: Score
     shadow: Score | None
     slices: tuple[int, ...] = ()
+    bucket: int = -1
 
     def fit(self, width: int) -> "Settled":
         """Both scores with at least so many outputs, and every number as float32 could hold it."""
@@ -178,7 +180,7 @@ class Join(Struct, kw_only=True, dict=True):
                 self._expiring.add(entry.time, partition, name)
                 continue
             arms = entry.served, entry.shadow
-            settled.append(Settled(entry.time, entry.partition, name, entry.label, *arms, entry.slices))
+            settled.append(Settled(entry.time, entry.partition, name, entry.label, *arms, entry.slices, entry.bucket))
             self._held -= 1
             del self.entries[partition][name]
         self._expire(clock - delay - grace)

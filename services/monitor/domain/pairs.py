@@ -1,50 +1,61 @@
 """The evidence about a challenger: losses of both arms on the same events, challenger minus champion."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 from msgspec import Struct, field
-from numpy.typing import NDArray
 
-from schemas.events.monitor import ArmMeasured, Pairs, RolloutMeasured
+from schemas.events.monitor import ArmMeasured, ExpectedPairs, FeatureDrift, Pairs, RolloutMeasured
 from schemas.specs import Rollout as Policy
 from services.monitor.domain.clock import moment
 from services.monitor.domain.facts import Rollout
+from services.monitor.domain.groups import Floats, Grouped, Whole, onto
 from services.monitor.domain.join import Score, Settled
 from shared.quality import Task, metrics
 
+Arm = Literal["champion", "challenger"]
+NO_METRICS: Mapping[Arm, dict[str, float]] = MappingProxyType({})
+NO_SCORES: Mapping[int, FeatureDrift] = MappingProxyType({})
 _KEPT = 5_000  # newest pairs that the arms' metrics are computed from
 _GROWTH = 0.05
 _LEAST_GROWTH = 20
 MILESTONES = (100, 500)  # matured pairs at which the deployer may begin to decide
 
 
-def loss(task: Task, label: float, output: tuple[float, ...]) -> float:
-    """Brier score for classes (half the squared distance, as for two classes), squared error for numbers.
+def losses(task: Task, labels: Floats, outputs: Floats) -> Floats:
+    """Of rows (n,) and (n, outputs): Brier score (of many classes half the squared distance), or squared error.
 
-    >>> loss("binary", 1.0, (0.75,)), loss("multiclass", 2.0, (0.0, 0.5, 0.5)), loss("regression", 3.0, (1.0,))
-    (0.0625, 0.25, 4.0)
+    >>> losses("binary", np.array([1.0]), np.array([[0.75]])), losses("regression", np.array([3.0]), np.array([[1.0]]))
+    (array([0.0625]), array([4.]))
+    >>> losses("multiclass", np.array([2.0]), np.array([[0.0, 0.5, 0.5]]))
+    array([0.25])
     """
     if task == "multiclass":
-        return sum((p - (code == label)) ** 2 for code, p in enumerate(output)) / 2
-    missed = output[0] - label
-    return missed * missed  # `** 2` raises where a product is infinite
+        missed = outputs - (labels[:, None] == np.arange(outputs.shape[1]))
+        return np.asarray((missed * missed).sum(axis=1) / 2)
+    missed = outputs[:, 0] - labels
+    return np.asarray(missed * missed)
 
 
 class Sums(Struct):
-    """Of paired loss differences."""
+    """Of paired loss differences, and of their groups."""
 
     n: int = 0
     total: float = 0.0
     squares: float = 0.0
+    groups: Grouped = field(default_factory=Grouped)
 
-    def add(self, difference: float) -> None:
-        self.n += 1
-        self.total += difference
-        self.squares += difference * difference
+    def add(self, differences: Floats, buckets: Whole, times: Whole) -> None:
+        """Differences (n,), their entities' buckets and their event times."""
+        self.n += len(differences)
+        self.total = onto(self.total, differences)
+        self.squares = onto(self.squares, differences * differences)
+        self.groups.add(buckets, times, differences)
 
     def said(self) -> Pairs:
-        return Pairs(n=self.n, total=self.total, total_squares=self.squares)
+        return Pairs(n=self.n, total=self.total, total_squares=self.squares, groups=self.groups.said())
 
 
 class Told(Struct, frozen=True):
@@ -63,30 +74,37 @@ class Evidence(Struct, kw_only=True):
     challenger: int
     pairs: Sums = field(default_factory=Sums)
     of_revision: dict[int, Sums] = field(default_factory=dict)
+    expected: Sums = field(default_factory=Sums)  # of losses that are expected without labels
     paired_scores: int = 0
     scored: dict[int, int] = field(default_factory=dict)  # by version
-    labels: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    outputs: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    scores: dict[int, Whole] = field(default_factory=dict)  # counts over the bins of the version's own reference
+    labels: Floats = field(default_factory=lambda: np.empty(0))
+    outputs: dict[int, Floats] = field(default_factory=dict)
     told: Told = Told()
 
-    def score(self, version: int, pair: bool) -> None:
-        """An arm scored an event, the second of the two when this makes a pair."""
-        self.scored[version] = self.scored.get(version, 0) + 1
-        self.paired_scores += pair
+    def score(self, version: int, events: int, counts: Whole | None) -> None:
+        """An arm scored events; their scores counted over its own frozen bins (bins,), where it has a reference."""
+        self.scored[version] = self.scored.get(version, 0) + events
+        if counts is not None:
+            held = self.scores.get(version)
+            self.scores[version] = counts if held is None else held + counts
 
     def settle(self, task: Task, pairs: Sequence[Settled]) -> None:
         """Matured events with both scores, in canonical order."""
         if not pairs:
             return
-        for pair in pairs:
-            by_version = {score.version: score.output for score in (pair.served, pair.shadow) if score is not None}
-            of_champion, of_challenger = by_version[self.champion], by_version[self.challenger]
-            difference = loss(task, pair.label, of_challenger) - loss(task, pair.label, of_champion)
-            self.pairs.add(difference)
-            self.of_revision.setdefault(pair.served.revision, Sums()).add(difference)
-        self.labels = np.append(self.labels, [pair.label for pair in pairs])[-_KEPT:]
-        for version in (self.champion, self.challenger):
-            added = np.array([_output(pair, version) for pair in pairs])
+        labels = np.array([pair.label for pair in pairs])
+        outputs = {version: _outputs(pairs, version) for version in (self.champion, self.challenger)}
+        champion, challenger = (losses(task, labels, each) for each in outputs.values())
+        revisions, buckets = np.array([pair.served.revision for pair in pairs]), _buckets(pairs)
+        times = np.array([pair.time for pair in pairs], dtype=np.int64)
+        self.pairs.add(challenger - champion, buckets, times)
+        for revision in np.unique(revisions).tolist():
+            mine = revisions == revision
+            of = self.of_revision.setdefault(revision, Sums())
+            of.add((challenger - champion)[mine], buckets[mine], times[mine])
+        self.labels = np.append(self.labels, labels)[-_KEPT:]
+        for version, added in outputs.items():
             held = self.outputs.get(version, added[:0])
             self.outputs[version] = np.concatenate([widened(held, added.shape[1]), added])[-_KEPT:]
 
@@ -108,8 +126,21 @@ class Evidence(Struct, kw_only=True):
         )
         return any(after - before >= max(_LEAST_GROWTH, _GROWTH * before) for before, after in grown)
 
-    def tell(self, task: Task, rollout: Rollout, model: str, clock: int) -> RolloutMeasured:
-        """The numbers as they are; remembers that they were said."""
+    def tell(
+        self,
+        rollout: Rollout,
+        model: str,
+        clock: int,
+        *,
+        measured: Mapping[Arm, dict[str, float]] = NO_METRICS,
+        scores: Mapping[int, FeatureDrift] = NO_SCORES,
+        doubted: bool = False,
+    ) -> RolloutMeasured:
+        """The numbers as they are; remembers that they were said.
+
+        Beside them each arm's metrics as `measured`, how far each version's `scores` lie from its own reference, and
+        whether what is expected of the champion is `doubted`.
+        """
         self.told = self._now(rollout.revision)
         return RolloutMeasured(
             model=model,
@@ -120,24 +151,33 @@ class Evidence(Struct, kw_only=True):
             pairs=self.pairs.said(),
             pairs_of_revision=self.of_revision.get(rollout.revision, Sums()).said(),
             paired_scores=self.paired_scores,
-            arms={"champion": self._arm(task, self.champion), "challenger": self._arm(task, self.challenger)},
+            arms={arm: self._arm(version, measured.get(arm, {})) for arm, version in self._versions.items()},
+            expected=ExpectedPairs(pairs=self.expected.said(), doubted=doubted) if self.expected.n else None,
+            scores={arm: scores[version] for arm, version in self._versions.items() if version in scores},
         )
 
     def _now(self, revision: int) -> Told:
         return Told(revision, self.pairs.n, self.of_revision.get(revision, Sums()).n, self.paired_scores)
 
-    def _arm(self, task: Task, version: int) -> ArmMeasured:
-        outputs = self.outputs.get(version)
-        measured = {} if outputs is None else metrics(task, self.labels, flat(outputs))
+    def metrics(self, task: Task) -> dict[Arm, dict[str, float]]:
+        """Of both arms, on the newest pairs."""
+        found = {arm: self.outputs.get(version) for arm, version in self._versions.items()}
+        return {arm: metrics(task, self.labels, flat(each)) for arm, each in found.items() if each is not None}
+
+    def _arm(self, version: int, measured: dict[str, float]) -> ArmMeasured:
         return ArmMeasured(scored=self.scored.get(version, 0), labelled=self.pairs.n, metrics=measured)
 
+    @property
+    def _versions(self) -> dict[Arm, int]:
+        return {"champion": self.champion, "challenger": self.challenger}
 
-def flat(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+
+def flat(outputs: Floats) -> Floats:
     """One number a row as (n,), as the metrics take it; several as they are."""
     return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
 
-def widened(outputs: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+def widened(outputs: Floats, width: int) -> Floats:
     """Outputs (n, fewer) as (n, width): a class that was declared since had no probability.
 
     >>> widened(np.array([[0.25, 0.75]]), 3).tolist()
@@ -153,9 +193,13 @@ def is_pair(rollout: Rollout, served: Score | None, shadow: Score | None) -> boo
     return {served.version, shadow.version} == {rollout.champion, rollout.challenger}
 
 
-def _output(pair: Settled, version: int) -> tuple[float, ...]:
-    assert pair.shadow is not None
-    return pair.served.output if pair.served.version == version else pair.shadow.output
+def _outputs(pairs: Sequence[Settled], version: int) -> Floats:
+    scores = (pair.served if pair.served.version == version else pair.shadow for pair in pairs)
+    return np.array([score.output for score in scores if score is not None], dtype=np.float64)
+
+
+def _buckets(pairs: Sequence[Settled]) -> Whole:
+    return np.array([pair.bucket for pair in pairs], dtype=np.int64)
 
 
 def _crossed(before: int, after: int, marks: Sequence[int]) -> bool:
