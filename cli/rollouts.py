@@ -11,11 +11,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cli.client import fail, registry
+from cli.client import Registry, fail, registry
+from cli.evidence import words_of
 from cli.letters import kafka_settings
 from cli.orders import Model
 from cli.radius import Part, Served, total
 from cli.status import challenger, champion
+from schemas.specs import Rollout as Policy
 from schemas.topics import PREDICTIONS
 from shared.errors import Fault
 from shared.reading import Message, Reader, prediction_of
@@ -32,20 +34,27 @@ def show(
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Who serves MODEL now, and its rollouts: revisions, shares, where each partition switched, how they ended."""
+    """Who serves MODEL now, and its rollouts: revisions, shares, where partitions switched, what is known, the end."""
     with registry("viewer") as client:
         declared = client.get(f"/models/{model}")
         found = [rollout for rollout, _ in zip(client.pages(f"/models/{model}/rollouts"), range(limit), strict=False)]
+        policies = [_policy(client, rollout) for rollout in found]
     if as_json:
         typer.echo(json.dumps({"serving": declared["serving"], "rollouts": found}, indent=2))
         return
     live = {"serving": declared["serving"], "awaiting": [], "rollout": None}
     revision = declared["serving"]["rollout_revision"]
     _say(f"{model} at revision {revision}: champion {champion(live)}, challenger {challenger(live)}")
-    for rollout in reversed(found):
+    for rollout, policy in zip(reversed(found), reversed(policies), strict=True):
         Console().print(_steps(rollout))
-        for line in _end(rollout):
+        for line in (*words_of(rollout, policy), *_end(rollout)):
             _say(line)
+
+
+def _policy(client: Registry, rollout: Json) -> Policy:
+    """As it was declared when the version was made."""
+    version = client.get(f"/models/{rollout['model']}/versions/{rollout['version']}")
+    return Policy.model_validate(version["spec"]["rollout"])
 
 
 def _steps(rollout: Json) -> Table:

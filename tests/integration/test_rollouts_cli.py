@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
@@ -11,7 +12,15 @@ from typer.testing import CliRunner, Result
 
 from cli import rollouts
 from compose.embedded.stack import Stack
-from schemas.events.deployer import CorrectionsPublished, PredictionsWithdrawn, RolloutEnded, RolloutSwitched
+from schemas.events.deployer import (
+    CorrectionsPublished,
+    PredictionsWithdrawn,
+    RolloutEnded,
+    RolloutSwitched,
+    Scoring,
+    ScoringMeasured,
+)
+from schemas.events.monitor import ArmMeasured, Pairs, RolloutMeasured
 from schemas.events.validator import ModelValidated
 from services.registry.app import MIGRATIONS
 from tests.conftest import PoolFor
@@ -36,6 +45,21 @@ async def run(pool: asyncpg.Pool, stack: Stack, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("COLUMNS", "200")
     async with reachable(pool, monkeypatch):
         yield invoke
+
+
+def scoring(model: str, batches: int) -> ScoringMeasured:
+    seconds = {"champion": 0.001 * batches, "challenger": 0.002 * batches}
+    found = Scoring(batches=batches, slow_batches=batches // 40, records=100 * batches, seconds=seconds)
+    return ScoringMeasured(model=model, revision=4, champion=1, challenger=2, scoring=found)
+
+
+def measured(model: str) -> RolloutMeasured:
+    pairs = Pairs(n=1000, total=7.0, total_squares=10.049)
+    arm = ArmMeasured(scored=2500, labelled=1000)
+    return RolloutMeasured(
+        model=model, revision=4, champion=1, challenger=2, measured_at=datetime(2013, 2, 1, tzinfo=UTC), pairs=pairs,
+        pairs_of_revision=pairs, paired_scores=2500, arms={"champion": arm, "challenger": arm},
+    )  # fmt: skip
 
 
 async def test_what_is_shown_of_an_aborted_version_is_what_it_answered(
@@ -75,6 +99,9 @@ async def test_what_is_shown_of_an_aborted_version_is_what_it_answered(
         await hear(pool, said.event, id=said.id)
     world.assert_exactly_once()
     served = [each for each in world.predictions() if each["version"] == 2]
+    for said in (scoring(model, 40), scoring(model, 20), measured(model)):
+        await hear(pool, said)
+    running = await run("show", model)
     await hear(pool, RolloutEnded(model=model, revision=5, version=2, outcome="rolled_back", reason="worse"))
     await hear(pool, PredictionsWithdrawn(model=model, version=2, from_revision=3, until_revision=4, cause="worse"))
     before = await run("show", model)
@@ -98,6 +125,11 @@ async def test_what_is_shown_of_an_aborted_version_is_what_it_answered(
     assert "each within its fences" in radius.stdout
     assert f"withdrawn, with {count:,} corrections" in radius.stdout
     assert "corrections under way" in before.stdout
+    assert "scorers saw 1 of 60 batches slow (champion 1.00 ms, challenger 2.00 ms each)" in running.stdout
+    assert (
+        "labels say wait: mean loss difference +0.00700, between -0.00179 and +0.01579, margin 0.01" in running.stdout
+    )
+    assert "1,000 matured pairs of at most 20,000, 2,500 scored by both arms" in running.stdout
     assert f"withdrawn: revisions 3–4, {count:,} corrections" in shown.stdout
     assert "rolled back at" in shown.stdout
     assert "champion v1, challenger –" in shown.stdout
