@@ -23,6 +23,7 @@ NAMES = (
     "early-warning",
     "drift-speed",
     "monitor",
+    "rollouts",
 )
 
 
