@@ -221,7 +221,7 @@ class Trial:
 
     def _decide(self) -> list[object]:
         rollout, evidence = self._rollout, self._evidence
-        phase = "shadow" if rollout.phase == "shadow" else "canary"
+        phase: Literal["shadow", "canary"] = "shadow" if rollout.phase == "shadow" else "canary"
         known = Known(revision=rollout.revision, phase=phase, champion=1, challenger=2, said=Said(event_id=""))
         if not evidence.news(known, self._case.policy):
             return []
