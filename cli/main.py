@@ -11,6 +11,7 @@ from cli import (
     backfill,
     dead_letters,
     demo,
+    incident,
     orders,
     replay,
     reproduce,
@@ -51,6 +52,7 @@ app.command()(why.why)
 app.command()(reproduce.reproduce)
 app.command()(replay.replay)
 app.add_typer(audit.app, name="audit")
+app.command()(incident.incident)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(rollouts.app, name="rollouts")
 

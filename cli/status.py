@@ -122,11 +122,11 @@ def tables(found: list[Json]) -> Table:
 
 
 def alerts(found: list[Json]) -> Table:
-    """Every alert that holds."""
-    table = Table("model", "severity", "kind", "since", "what", title="alerts")
+    """Every alert that holds; its name tells model, kind and version."""
+    table = Table("alert", "severity", "since", "what", title="alerts")
     table.title_justify = "left"
     for model in found:
         for alert in model["open_alerts"]:
-            cells = (model["name"], alert["severity"], alert["kind"], alert["raised_at"][:16], alert["explanation"])
+            cells = (alert["alert"], alert["severity"], alert["raised_at"][:16], alert["explanation"])
             table.add_row(*map(escape, cells))
     return table

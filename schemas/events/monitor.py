@@ -86,12 +86,13 @@ class Estimated(Part):
     biased: bool = False
 
 
-class WindowMeasured(Event, event="window.measured", version=(1, 2), key="model"):
+class WindowMeasured(Event, event="window.measured", version=(1, 3), key="model"):
     """A closed window of served predictions; recomputed from the log at its vectors, the numbers are equal.
 
     The window's own predictions lie between `predictions_from` and `predictions_to`. What matures later, and the
     counts, are those at `clock` of predictions before `heard_to` and of labels before `labels_to`. 1.1 added `clock`,
-    `heard_to` and `estimated`; 1.2 what is biased, and the quality of `arms` and `slices`.
+    `heard_to` and `estimated`; 1.2 what is biased, and the quality of `arms` and `slices`; 1.3 the revisions of the
+    declarations by which it was measured.
     """
 
     model: str
@@ -116,6 +117,8 @@ class WindowMeasured(Event, event="window.measured", version=(1, 2), key="model"
     estimated: Estimated | None = None
     arms: dict[Literal["champion", "canary"], Quality] = {}
     slices: tuple[SliceQuality, ...] = ()
+    model_revision: int = Field(default=0, ge=0)
+    stream_revision: int = Field(default=0, ge=0)
 
 
 class Groups(Part):

@@ -52,14 +52,15 @@ class Filling:
         if mine.window is None:
             mine.window = Window(number=mine.windows, start=_after(start, merged[: places[0]]))
         for first, last, closes in pieces(size - mine.window.predictions, size, len(places)):
-            self._add(mine.window, version, [merged[place] for place in places[first:last]], rows)
+            self.add(mine.window, version, [merged[place] for place in places[first:last]], rows)
             if closes:
                 end = _after(start, merged[: places[last - 1] + 1])
                 yield Closed(version=version, window=mine.window, end=end)
                 mine.windows += 1
                 mine.window = Window(number=mine.windows, start=end)
 
-    def _add(self, window: Window, version: int, answers: Sequence[Answer], rows: Rows) -> None:
+    def add(self, window: Window, version: int, answers: Sequence[Answer], rows: Rows) -> None:
+        """Answers of its version, in any order, with what is known of their inputs."""
         reference = self.references[version]
         places = np.array([(a.input_partition, a.input_offset) for a in answers], dtype=np.int64)
         found, values = rows.find(places[:, 0], places[:, 1], len(self.stream.features))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+from msgspec import structs
 
 from schemas.events.monitor import Estimated, FeatureDrift, Quality, WindowMeasured
 from schemas.specs import StreamSpec
@@ -23,15 +24,16 @@ from services.monitor.domain.pairs import Evidence, is_pair
 from services.monitor.domain.realised import Feedback, baseline_of, feedback_of
 from services.monitor.domain.rows import Rows
 from services.monitor.domain.slices import Sliced, codes_of, sliced_features
-from services.monitor.domain.state import ModelState, StreamState, Vector, VersionState
+from services.monitor.domain.state import ModelState, StreamState, VersionState
 from services.monitor.domain.windows import Window
 from services.monitor.filling import Closed, Filling
 from services.monitor.intake import Answer
 from services.monitor.reference import Reference
-from services.monitor.words import Word, event_id
+from services.monitor.words import SERVES_NO_MORE, Word, event_id
 from shared.quality import main_metric
 
 _KEPT = 3  # versions
+_NO_INPUT = -1
 _ESTIMATES_KEPT = 1000  # windows of a version
 _FAULTY_KEPT = 100
 
@@ -43,21 +45,35 @@ class Measuring:
     name: str
     facts: ModelFacts
     spec: StreamSpec
+    stream_revision: int
     state: StreamState
     model: ModelState
     references: Mapping[int, Reference]
     seen: dict[str, list[Seen]] = field(default_factory=dict)  # in this round, by rollout
 
-    # -- served predictions fill windows
+    # -- served predictions are joined and fill windows
 
-    def fill(self, answers: Sequence[Answer], rows: Rows, start: Vector) -> list[Closed]:
-        """Served answers, each partition in order; `start` is the vector before them."""
-        filling = Filling(
-            spec=self.facts.spec, stream=self.spec, versions=self.model.versions, references=self.references
-        )
-        return filling.fill(answers, rows, start)
+    def serve(self, answers: Sequence[Answer], rows: Rows) -> list[Answer]:
+        """Served answers, each partition in order. For their windows: who answers an input again brings none."""
+        answered, served, fresh = self.model.answered, [], []
+        for said in answers:
+            at, offset = said.input_partition, said.input_offset
+            answer = said if offset >= answered.get(at, 0) else structs.replace(said, input_offset=_NO_INPUT)
+            answered[at] = max(answered.get(at, 0), offset + 1)
+            served.append(answer)
+            entry = self.model.join.serve(answer.id, answer.partition, answer.time, answer.score)
+            if entry is not None:
+                fresh.append((answer, entry))
+                self.scored(answer, entry)
+        self._slice(fresh, rows)
+        return served
 
-    def slice(self, fresh: Sequence[tuple[Answer, Entry]], rows: Rows) -> None:
+    @property
+    def filling(self) -> Filling:
+        """What fills its windows."""
+        return Filling(spec=self.facts.spec, stream=self.spec, versions=self.model.versions, references=self.references)
+
+    def _slice(self, fresh: Sequence[tuple[Answer, Entry]], rows: Rows) -> None:
         """Note of what slices newly served events are, while their rows are at hand."""
         if not self._sliced or not fresh:
             return
@@ -68,10 +84,12 @@ class Measuring:
 
     # -- scores and matured predictions are evidence
 
-    def scored(self, answer: Answer, entry: Entry) -> None:
-        """An arm of a rollout scored an event; `entry` is what is known of it now."""
+    def scored(self, answer: Answer, entry: Entry | None) -> None:
+        """An arm of a rollout scored an event; `entry` is what is known of it now, if it was the first to."""
         rollout = self.facts.rollouts[answer.score.revision]
-        if rollout.challenger is not None and answer.score.version in {rollout.champion, rollout.challenger}:
+        if entry is None or rollout.challenger is None:
+            return
+        if answer.score.version in {rollout.champion, rollout.challenger}:
             entry.bucket = answer.bucket
             seen = Seen(answer, entry, is_pair(rollout, entry.served, entry.shadow))
             self.seen.setdefault(f"{rollout.champion}:{rollout.challenger}", []).append(seen)
@@ -93,7 +111,6 @@ class Measuring:
         for version, mine in by_version.items():
             state = self.model.versions.setdefault(version, VersionState())
             state.realised.add(mine, self.facts.spec.monitoring.window)
-            state.losses.add(task, mine, self.facts.spec.monitoring.window)
         pairs: dict[str, list[Settled]] = {}
         for each in settled:
             rollout = self.facts.rollouts[each.served.revision]
@@ -101,6 +118,13 @@ class Measuring:
                 pairs.setdefault(f"{rollout.champion}:{rollout.challenger}", []).append(each)
         for key, mine in pairs.items():
             self.evidence(key).settle(task, mine)
+
+    def part(self, settled: Sequence[Settled]) -> None:
+        """All that has settled between two windows: where their blocks begin follows from the windows."""
+        classes, window = len(self.spec.label.values), self.facts.spec.monitoring.window
+        for version in sorted({each.served.version for each in settled}):
+            mine = [each.fit(classes) for each in settled if each.served.version == version]
+            self.model.versions.setdefault(version, VersionState()).losses.add(self.facts.spec.task, mine, window)
 
     def evidence(self, key: str) -> Evidence:
         champion, challenger = (int(part) for part in key.split(":"))
@@ -112,11 +136,11 @@ class Measuring:
         """Everything there is to say after a round, at the vectors that the state stands at."""
         said: list[Word] = []
         for each in closed:
-            said += self._window(each)
+            said += self.window(each)
+        alerting = self._alerting(self.state.clock.high or 0)
         for version in sorted(self.model.versions):
-            said += self._decay(version)
-            said += self._over(version)
-        return said + self._alerting.missed(self.facts, self.model) + self._rollout()
+            said += self._over(alerting, version)
+        return said + alerting.missed(self.facts, self.model) + self._rollout()
 
     def _rollout(self) -> list[Word]:
         rollout, spec = self.facts.rollout, self.facts.spec
@@ -131,8 +155,10 @@ class Measuring:
         numbers = rollout.revision, event.pairs.n, event.pairs_of_revision.n, event.paired_scores
         return [Word(event=event, id=event_id(event.event, self.name, *numbers), after=rollout.said)]
 
-    def _window(self, closed: Closed) -> list[Word]:
+    def window(self, closed: Closed) -> list[Word]:
+        """What there is to say of a closed window; the detectors of its version move on by it."""
         version, window = closed.version, closed.window
+        alerting = self._alerting(window.time_max)
         bins = self.references[version].bins
         found = faults(window, bins)
         drift = self._drift(window, version, faulty=bool(found))
@@ -141,15 +167,15 @@ class Measuring:
         said = [self._measured(closed, drift, self._estimated(window, version))]
         absent = self.model.absent.look(self.model.settled, self.model.join.counts.expired)
         if absent is not None:
-            said += self._alerting.hear(self.model.unlabelled, "operations", version, window.number, absent)
-        said += self._alerting.hear(alarms.data_fault, "data_fault", version, window.number, found)
+            said += alerting.hear(self.model.unlabelled, "operations", version, window.number, absent)
+        said += alerting.hear(alarms.data_fault, "data_fault", version, window.number, found)
         if found:
-            said.append(self._alerting.quarantined(self.spec.stream, window, version, found))
+            said.append(alerting.quarantined(self.spec.stream, window, version, found))
             alarms.faulty = [*alarms.faulty, (window.time_min, window.time_max)][-_FAULTY_KEPT:]
         else:  # what is broken says nothing of the rest: a faulty window neither alarms of drift nor clears it
             findings = [finding(each, alarms.courses[each.feature]) for each in by_effect(drifted)]
-            said += self._alerting.hear(alarms.drift, "drift", version, window.number, findings)
-        return said
+            said += alerting.hear(alarms.drift, "drift", version, window.number, findings)
+        return said + self._decay(alerting, version, window.number)
 
     def _drift(self, window: Window, version: int, *, faulty: bool) -> tuple[FeatureDrift, ...]:
         bins, spec = self.references[version].bins, self.facts.spec
@@ -208,10 +234,12 @@ class Measuring:
             estimated=estimated,
             arms=realised.by_arm(spec.task, spec.costs, self._feedback),
             slices=realised.by_slice(self._sliced, spec.task, spec.costs, self._feedback),
+            model_revision=self.facts.revision,
+            stream_revision=self.stream_revision,
         )
         return Word(event=event, id=event_id(event.event, self.name, closed.version, window.number))
 
-    def _decay(self, version: int) -> list[Word]:
+    def _decay(self, alerting: Alerting, version: int, number: int) -> list[Word]:
         state, spec = self.model.versions[version], self.facts.spec
         candidate, reference = self.facts.releases.get(version), self.references.get(version)
         if candidate is None or reference is None or not state.realised.due(spec.monitoring.window):
@@ -232,16 +260,15 @@ class Measuring:
         findings = [each for each in (found, lost) if each]
         if overlap(state.faulty, keys[0][0], keys[-1][0]):
             findings = []  # what broken data did to quality is told as a fault, and asks for no training
-        state.checks += 1
-        return self._alerting.hear(state.decay, "decay", version, state.checks, findings)
+        return alerting.hear(state.decay, "decay", version, number, findings)
 
-    def _over(self, version: int) -> list[Word]:
+    def _over(self, alerting: Alerting, version: int) -> list[Word]:
         """Alerts about a version that serves no more are over with it."""
         state = self.model.versions[version]
         if version in self.facts.live or not self.facts.live:
             return []
         closed = [alarm.close() for alarm in (state.data_fault, state.drift, state.decay)]
-        return [self._alerting.resolved(alert, f"version {version} serves no more") for alert in closed if alert]
+        return [alerting.resolved(alert, f"version {version} {SERVES_NO_MORE}") for alert in closed if alert]
 
     def open_alerts(self) -> dict[str, list[Alert]]:
         """Unresolved alerts about versions that serve, by kind."""
@@ -268,7 +295,5 @@ class Measuring:
     def _feedback(self) -> Feedback:
         return feedback_of(self.spec.label)
 
-    @property
-    def _alerting(self) -> Alerting:
-        clock = self.state.clock.high if self.model.clock is None else self.model.clock
-        return Alerting(model=self.name, now=moment(clock or 0))
+    def _alerting(self, without_clock: int) -> Alerting:
+        return Alerting(model=self.name, now=moment(without_clock if self.model.clock is None else self.model.clock))

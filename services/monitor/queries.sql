@@ -49,12 +49,12 @@ WHERE release.model = $1 AND release.version = $2 AND run.run_id = release.run_i
 
 -- name: streams
 -- Every declared stream that has a model: none is read before, so that nothing is read past a model.
-SELECT stream, spec FROM stream
+SELECT stream, revision, spec FROM stream
 WHERE EXISTS (SELECT FROM model WHERE model.stream = stream.stream) ORDER BY stream
 
 -- name: models_of_stream
 -- The models that live on a stream.
-SELECT model, spec, stream_spec FROM model WHERE stream = $1 ORDER BY model
+SELECT model, revision, spec FROM model WHERE stream = $1 ORDER BY model
 
 -- name: releases_of_model
 -- Versions beyond those already known.

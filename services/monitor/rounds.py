@@ -1,13 +1,14 @@
 """One round of a stream: everything read up to a barrier is taken in, in an order that no interleaving changes."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 
+from schemas.specs import StreamSpec
 from schemas.topics import DATA, LABELS, PREDICTIONS, SHADOW
 from services.monitor.domain.clock import Checkpoint, answered_until, length
 from services.monitor.domain.facts import StreamFacts
-from services.monitor.domain.join import Entry, Score
+from services.monitor.domain.join import Score
 from services.monitor.domain.maturity import HOUR
 from services.monitor.domain.state import ModelState, StreamState, Vector
 from services.monitor.filling import Closed
@@ -45,6 +46,7 @@ class Engine:
         self._moved(lanes)
         self._checkpoint()
         self._mature(facts, lanes, models)
+        self._expire(facts.spec, closed, models)
         self._forget(models)
         return [word for name, measuring in models.items() for word in measuring.words(closed[name])]
 
@@ -54,6 +56,7 @@ class Engine:
             name=name,
             facts=facts.models[name],
             spec=facts.spec,
+            stream_revision=facts.revision,
             state=self.state,
             model=self.state.models.setdefault(name, ModelState()),
             references={version: each for (model, version), each in self.references.items() if model == name},
@@ -72,11 +75,11 @@ class Engine:
             state.data[partition] = int(part.offsets[-1]) + 1
             state.rows.add(partition, part.offsets, part.values)
             for event, time in zip(part.ids, part.times, strict=True):
-                state.join.serve(event, partition, time, _SEEN, state.clock.high)
+                state.join.serve(event, partition, time, _SEEN)
 
     def _answers(self, measuring: Measuring, lanes: Lanes) -> list[Closed]:
         """Answers to what was read, given under a revision that was heard of; the others wait, both are under way."""
-        name, model, high = measuring.name, measuring.model, self.state.clock.high
+        name, model = measuring.name, measuring.model
 
         def known(answer: Answer) -> bool:
             read = answer.input_offset < self.state.data.get(answer.input_partition, 0)
@@ -85,23 +88,13 @@ class Engine:
         topic = PREDICTIONS.of(name)
         start = dict(self.state.positions.get(topic, {}))
         served = [a for partition, lane in _of(lanes, topic) for a in self.intake.answers(partition, lane, known)]
-        fresh: list[tuple[Answer, Entry]] = []
-        for answer in served:
-            at = answer.input_partition
-            model.answered[at] = max(model.answered.get(at, 0), answer.input_offset + 1)
-            entry = model.join.serve(answer.id, answer.partition, answer.time, answer.score, high)
-            if entry is not None:
-                fresh.append((answer, entry))
-                measuring.scored(answer, entry)
-        measuring.slice(fresh, self.state.rows)
+        served = measuring.serve(served, self.state.rows)
         for partition, lane in _of(lanes, SHADOW.of(name)):
             for answer in self.intake.answers(partition, lane, known):
-                entry = model.join.shadow(answer.id, partition, answer.time, answer.score)
-                if entry is not None:
-                    measuring.scored(answer, entry)
+                measuring.scored(answer, model.join.shadow(answer.id, partition, answer.time, answer.score))
         measuring.compare(self.state.rows)
         model.refused, self.intake.refused_answers = model.refused + self.intake.refused_answers, 0
-        return measuring.fill(served, self.state.rows, start)
+        return measuring.filling.fill(served, self.state.rows, start)
 
     def _labels(self, stream: str, lanes: Lanes) -> None:
         """Labels do not run ahead of the data while there is a backlog, so that few have to wait for their events."""
@@ -114,7 +107,7 @@ class Engine:
                 state.labels_time[partition] = max(state.labels_time.get(partition, 0), *(_plausible(taken, high)))
             for join in (state.join, *(model.join for model in state.models.values())):
                 for label in taken:
-                    join.label(label.id, partition, label.time, label.value, high)
+                    join.label(label.id, partition, label.time, label.value)
         state.labels_refused, self.intake.refused_labels = state.labels_refused + self.intake.refused_labels, 0
 
     def _moved(self, lanes: Lanes) -> None:
@@ -145,7 +138,17 @@ class Engine:
             reached = answered_until(state.checkpoints, _answered(measuring)) if measuring.facts.rollouts else None
             if reached is not None:
                 model.clock = max(min(high, reached) - grace, model.clock or 0)
-                measuring.settle(model.join.mature(model.clock, delay, grace))
+            if model.clock is not None:
+                measuring.settle(model.join.settle(model.clock, delay))
+
+    def _expire(
+        self, spec: StreamSpec, closed: Mapping[str, Sequence[Closed]], models: Mapping[str, Measuring]
+    ) -> None:
+        for name, measuring in models.items():
+            clock = measuring.model.clock
+            if closed[name] and clock is not None:
+                gone = measuring.model.join.expire(clock, length(spec.label.delay), length(spec.lateness))
+                measuring.part(gone)
 
     def _forget(self, models: Mapping[str, Measuring]) -> None:
         """What all served models have answered, and what is more than the bounds allow.

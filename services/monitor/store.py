@@ -10,7 +10,7 @@ from schemas.events.ingestor import DatasetCommitted
 from schemas.events.parts import Candidate, Offsets, Release, Span
 from schemas.events.registry import ModelApplied, StreamApplied, TrainingOrdered
 from schemas.specs import ModelSpec, StreamSpec
-from services.monitor.domain.facts import ModelFacts, Order, Rollout, Run, Said, TableVersion
+from services.monitor.domain.facts import ModelFacts, Order, Rollout, Run, Said, StreamFacts, TableVersion
 from shared import queries
 from shared.errors import Fenced
 from shared.postgres import Connection
@@ -62,8 +62,10 @@ class Store:
 
     # what decisions need
 
-    async def streams(self) -> list[StreamSpec]:
-        return [StreamSpec.model_validate(row["spec"]) for row in await self._fetch("streams")]
+    async def streams(self) -> list[StreamFacts]:
+        """Their declarations alone."""
+        rows = await self._fetch("streams")
+        return [StreamFacts(spec=StreamSpec.model_validate(row["spec"]), revision=row["revision"]) for row in rows]
 
     async def models_of(self, stream: str, known: Mapping[str, ModelFacts]) -> dict[str, ModelFacts]:
         """Everything about a stream's models; versions and revisions that are known are not read again."""
@@ -82,6 +84,7 @@ class Store:
         runs = await self._fetch("runs_of_model", model)
         return ModelFacts(
             spec=ModelSpec.model_validate(row["spec"]),
+            revision=row["revision"],
             releases=releases,
             rollouts=rollouts,
             served_from={each["partition"]: each["from_offset"] for each in served},

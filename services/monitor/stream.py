@@ -54,13 +54,13 @@ class _Buffer:
 class Reader:
     """One consumer with manual assignment; offsets live in the stream's state, not in the broker."""
 
-    def __init__(self, kafka: KafkaSettings, stream: str) -> None:
+    def __init__(self, kafka: KafkaSettings, name: str) -> None:
         self._admin = AdminClient(kafka.librdkafka())
         self._consumer = Consumer(
             kafka.librdkafka()
             | {
-                "group.id": f"modelbus.monitor.{stream}",  # asked for by the library; nothing is committed to it
-                "client.id": f"modelbus-monitor-{stream}",
+                "group.id": f"modelbus.{name}",  # asked for by the library; nothing is joined or committed
+                "client.id": f"modelbus-{name}",
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "enable.partition.eof": True,
@@ -79,13 +79,13 @@ class Reader:
     def close(self) -> None:
         self._consumer.close()
 
-    def read(self, facts: StreamFacts, positions: Mapping[str, Vector], budget: int) -> dict[Where, Lane]:
-        """Read on to the ends as they are now, or a fair share of the budget each; what is at its end takes none.
+    def read(self, ends: Mapping[Where, int], positions: Mapping[str, Vector], budget: int) -> dict[Where, Lane]:
+        """Read on to these ends, or a fair share of the budget each; what is at its end takes none.
 
         Raises:
             Fatal: the broker says something that a reader cannot mend.
         """
-        ends = self._ends_seen = self._ends(facts)
+        self._ends_seen = dict(ends)
         self._assign(ends, positions)
         some = sum(end > self._start(where, positions) for where, end in ends.items())
         share = max(_LEAST_SHARE, budget // max(1, some))
@@ -111,7 +111,12 @@ class Reader:
         for where, lane in lanes.items():
             del self._buffers[where].records[: lane.taken]
 
-    def _ends(self, facts: StreamFacts) -> dict[Where, int]:
+    def ends(self, facts: StreamFacts) -> dict[Where, int]:
+        """Where the topics of a stream and its models end now.
+
+        Raises:
+            Fatal: the broker says something that a reader cannot mend.
+        """
         outputs = [family.of(model) for model in facts.models for family in (PREDICTIONS, SHADOW)]
         stream = facts.spec.stream
         ends: dict[Where, int] = {}

@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import asyncpg
@@ -61,15 +61,15 @@ class Watch:
 
     async def round(self) -> None:
         """One of every stream."""
-        for spec in await self._declared():
-            await (await self._watched(spec)).round(spec)
+        for declared in await self._declared():
+            await (await self._watched(declared.spec)).round(declared)
         self._beat = time.monotonic()
 
     def close(self) -> None:
         for stream in self._streams.values():
             stream.reader.close()
 
-    async def _declared(self) -> list[StreamSpec]:
+    async def _declared(self) -> list[StreamFacts]:
         async with self._pool.acquire() as connection:
             return await Store(connection).streams()
 
@@ -82,7 +82,7 @@ class Watch:
                 pool=self._pool,
                 objects=self._objects,
                 settings=self._settings,
-                reader=Reader(self._kafka, spec.stream),
+                reader=Reader(self._kafka, f"monitor.{spec.stream}"),
                 revision=revision,
                 engine=Engine(
                     state=state or StreamState(clock=Clock(leap=length(spec.lateness))),
@@ -108,9 +108,9 @@ class StreamWatch:
     moved: bool = False
     held: list[Word] = field(default_factory=list)  # of rounds that are not written yet
 
-    async def round(self, spec: StreamSpec) -> None:
-        started = time.monotonic()
-        facts = self.facts = await self._refresh(spec)
+    async def round(self, declared: StreamFacts) -> None:
+        started, spec = time.monotonic(), declared.spec
+        facts = self.facts = await self._refresh(declared)
         metrics.wanted(facts.models)
         self._declare(spec)
         await self._load_references(facts)
@@ -141,16 +141,17 @@ class StreamWatch:
                 document = json.loads(await self.objects.get(candidate.reference.digest))
                 self.engine.references[name, version] = Reference.of(document, candidate, facts.spec)
 
-    async def _refresh(self, spec: StreamSpec) -> StreamFacts:
+    async def _refresh(self, declared: StreamFacts) -> StreamFacts:
         known = self.facts.models if self.facts else {}
         async with self.pool.acquire() as connection:
             store = Store(connection)
-            models = await store.models_of(spec.stream, known)
-            return StreamFacts(spec=spec, models=models, tables=await store.tables_of(spec.stream))
+            models = await store.models_of(declared.spec.stream, known)
+            return replace(declared, models=models, tables=await store.tables_of(declared.spec.stream))
 
     def _take(self, facts: StreamFacts) -> list[Word]:
         """In a thread: the consumer waits and the decoders work there."""
-        lanes = self.reader.read(facts, self.engine.state.positions, self.settings.round_records)
+        ends = self.reader.ends(facts)
+        lanes = self.reader.read(ends, self.engine.state.positions, self.settings.round_records)
         said = self.engine.take(lanes, facts)
         self.reader.taken(lanes)
         for topic, waiting in self.reader.waiting().items():

@@ -7,6 +7,7 @@ from schemas.events.base import Event
 from services.monitor.domain.facts import Said
 from shared.outbox import Work
 
+SERVES_NO_MORE = "serves no more"
 _IDS = uuid.UUID("6d6f6e69-746f-5f72-8000-6d6f64656c62")
 
 

@@ -1,8 +1,10 @@
 """A monitor that is killed at any moment, also with its broker: every prediction is counted once.
 
-What the relay was killed over it says again under the same id, and to those who listen that is once.
+What the relay was killed over it says again under the same id, and to those who listen that is once. And all that was
+said comes out again from the log, bit for bit.
 """
 
+import asyncio
 import json
 import random
 from itertools import pairwise
@@ -10,14 +12,20 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from cli.incident import incident
 from compose.embedded.stack import Stack
 from schemas.envelope import Envelope
 from schemas.events.deployer import RolloutChanged, RolloutSwitched
-from schemas.events.monitor import RolloutMeasured, TrainingRequested, WindowMeasured
+from schemas.events.monitor import AlertRaised, AlertResolved, RolloutMeasured, TrainingRequested, WindowMeasured
 from schemas.events.parts import Candidate, Release
 from schemas.topics import PREDICTIONS, SHADOW
+from services.monitor.history import History
+from services.monitor.incident import recomputed
 from shared.objects import Objects
+from shared.reading import Reader
 from shared.settings import S3Settings
 from tests.conftest import own_stack  # noqa: F401  # it is this file's stack
 from tests.integration.monitor_parts import TRACE, Surroundings, data, label, minute, monitor_process, until
@@ -69,6 +77,30 @@ async def test_killed_at_any_moment_counts_are_conserved_and_nothing_is_said_twi
     assert {each.causation_id for each in measured} == {"rollout-2"}
     assert {each.correlation_id for each in measured} == {world.model.model + "-2"}
     assert {(each.traceparent or "").split("-")[1] for each in measured} == {TRACE.split("-")[1]}
+    await _comes_out_again(world, said)
+
+
+async def _comes_out_again(world: Surroundings, said: list[Envelope]) -> None:
+    """Every window, and the alert of the scores that are not those of the reference."""
+    with Reader(world.kafka, "tests") as reader:
+        history = await asyncio.to_thread(History.of, reader, world.model.model)
+    of_windows = [each for each in said if isinstance(each.event, WindowMeasured | AlertRaised | AlertResolved)]
+    alert = next(each.event.alert for each in said if isinstance(each.event, AlertRaised))
+    command = typer.Typer()
+    command.command()(incident)
+
+    for parallel in (1, 3):
+        again = recomputed(history, history.cuts(), kafka=world.kafka, objects=Objects(S3Settings()), parallel=parallel)
+        *_, verdict = await asyncio.to_thread(list, again)
+        assert (verdict.equal, verdict.different) == (len(of_windows), [])
+    arguments = (alert, "--parallel", "3", "--window", "300")
+    told = await asyncio.to_thread(lambda: CliRunner().invoke(command, arguments, catch_exceptions=False))
+    unknown = await asyncio.to_thread(lambda: CliRunner().invoke(command, ["nobody"], catch_exceptions=False))
+
+    assert told.exit_code == 0, told.output
+    assert "equal, bit for bit" in told.stdout
+    assert "windows of 300" in told.stdout
+    assert (unknown.exit_code, "there is no alert 'nobody'" in unknown.stderr) == (1, True)
 
 
 async def _serve(world: Surroundings) -> None:

@@ -24,7 +24,7 @@ async def world(stack: Stack) -> Surroundings:
 
 @pytest.fixture
 def reader(world: Surroundings) -> Iterator[Reader]:
-    reader = Reader(world.kafka, world.stream.stream)
+    reader = Reader(world.kafka, f"monitor.{world.stream.stream}")
     yield reader
     reader.close()
 
@@ -41,7 +41,7 @@ async def test_labels_that_nobody_takes_are_not_held_beyond_their_share_and_come
 
     for blocked in (LABELS.of(stream), ""):
         while True:
-            lanes = reader.read(facts, positions, BUDGET)
+            lanes = reader.read(reader.ends(facts), positions, BUDGET)
             assert reader.held() < 5 * BUDGET
             for where, lane in lanes.items():
                 lane.taken = 0 if where[0] == blocked else len(lane.records)

@@ -23,10 +23,10 @@ def conserved(join: Join) -> bool:
 def test_a_label_before_or_after_its_prediction_joins_it() -> None:
     join = Join()
 
-    join.serve("late", 0, 5, CHAMPION, 5)
+    join.serve("late", 0, 5, CHAMPION)
     join.label("late", 0, 50, 1.0)
     join.label("early", 0, 6, 0.0)
-    join.serve("early", 0, 5, CHAMPION, 5)
+    join.serve("early", 0, 5, CHAMPION)
 
     assert (join.counts.joined, join.counts.pending) == (2, 0)
     assert [(each.id, each.label) for each in join.mature(105, DELAY, GRACE)] == [("early", 0.0), ("late", 1.0)]
@@ -35,7 +35,7 @@ def test_a_label_before_or_after_its_prediction_joins_it() -> None:
 
 def test_early_labels_are_not_measured_before_their_cohort_has_matured() -> None:
     join = Join()
-    join.serve("a", 0, 5, CHAMPION, 5)
+    join.serve("a", 0, 5, CHAMPION)
     join.label("a", 0, 6, 1.0)
 
     assert join.mature(104, DELAY, GRACE) == []
@@ -44,7 +44,7 @@ def test_early_labels_are_not_measured_before_their_cohort_has_matured() -> None
 
 def test_a_prediction_without_a_label_expires_after_the_grace() -> None:
     join = Join()
-    join.serve("a", 0, 5, CHAMPION, 5)
+    join.serve("a", 0, 5, CHAMPION)
 
     join.mature(114, DELAY, GRACE)
     held = join.counts.expired
@@ -53,9 +53,35 @@ def test_a_prediction_without_a_label_expires_after_the_grace() -> None:
     assert (held, join.counts.expired, join.counts.pending) == (0, 1, 0)
 
 
+def test_what_has_settled_is_measured_once_and_known_until_a_window_closes() -> None:
+    join = Join()
+    join.serve("a", 0, 5, CHAMPION)
+    join.label("a", 0, 6, 1.0)
+
+    settled = [join.settle(105, DELAY) for _ in range(2)]
+    again = join.serve("a", 0, 5, CHAMPION)
+    join.expire(105, DELAY, GRACE)
+
+    assert [len(each) for each in settled] == [1, 0]
+    assert (again, join.counts.repeated, join.counts.predictions) == (None, 1, 1)
+    assert join.entries == {0: {}}
+
+
+def test_a_label_that_comes_before_the_window_closes_is_not_too_late() -> None:
+    join = Join()
+    join.serve("a", 0, 5, CHAMPION)
+
+    join.settle(1000, DELAY)
+    join.label("a", 0, 900, 1.0)
+    join.settle(1000, DELAY)
+    join.expire(1000, DELAY, GRACE)
+
+    assert (join.counts.joined, join.counts.expired) == (1, 0)
+
+
 def test_of_repeated_labels_the_first_stands_and_a_conflict_is_counted() -> None:
     join = Join()
-    join.serve("a", 0, 5, CHAMPION, 5)
+    join.serve("a", 0, 5, CHAMPION)
     for value in (1.0, 1.0, 0.0):
         join.label("a", 0, 6, value)
 
@@ -75,8 +101,9 @@ def test_a_label_without_a_prediction_is_orphaned_in_the_end() -> None:
 
 def test_a_prediction_from_2099_does_not_wait_until_2099() -> None:
     join = Join()
-    join.serve("far", 0, 10**15, CHAMPION, 1000)
+    join.serve("far", 0, 10**15, CHAMPION)
 
+    join.mature(1000, DELAY, GRACE)
     join.mature(1000 + FURTHEST + DELAY + GRACE, DELAY, GRACE)
 
     assert join.counts.expired == 1
@@ -84,8 +111,9 @@ def test_a_prediction_from_2099_does_not_wait_until_2099() -> None:
 
 def test_a_label_from_2099_does_not_wait_until_2099() -> None:
     join = Join()
-    join.label("far", 0, 10**15, 1.0, 1000)
+    join.label("far", 0, 10**15, 1.0)
 
+    join.mature(1000, DELAY, GRACE)
     join.mature(1000 + FURTHEST + DELAY + GRACE, DELAY, GRACE)
 
     assert join.counts.labels_orphaned == 1
@@ -94,12 +122,12 @@ def test_a_label_from_2099_does_not_wait_until_2099() -> None:
 def test_beyond_the_cap_predictions_are_sampled_by_id_and_counted() -> None:
     join = Join()
     for index in range(4000):
-        join.serve(f"e{index}", 0, index, CHAMPION, index)
+        join.serve(f"e{index}", 0, index, CHAMPION)
 
     join.bound(1000, 1000)
     kept = len(join.entries[0])
     for index in range(4000, 4400):
-        join.serve(f"e{index}", 0, index, CHAMPION, index)
+        join.serve(f"e{index}", 0, index, CHAMPION)
 
     assert 400 < kept <= 1000
     assert join.counts.predictions == 4400
@@ -141,7 +169,7 @@ def test_predictions_are_conserved_under_any_order(seed: int, size: int) -> None
         match rng.randrange(6):
             case 0 | 1:
                 before = join.counts.predictions
-                join.serve(event, 0, time, CHAMPION, clock)
+                join.serve(event, 0, time, CHAMPION)
                 served |= {event} if join.counts.predictions > before else set()
             case 2 | 3:
                 join.label(event, 0, time, float(rng.randrange(2)))
@@ -173,7 +201,7 @@ def test_what_matures_does_not_depend_on_the_order_of_arrival(seed: int) -> None
         for kind, index in arrivals:
             event = f"e{index}"
             if kind == "serve":
-                join.serve(event, index % 3, index, CHAMPION, 30)
+                join.serve(event, index % 3, index, CHAMPION)
             elif kind == "label":
                 join.label(event, index % 3, index + 5, 1.0)
             else:

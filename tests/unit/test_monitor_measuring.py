@@ -23,7 +23,8 @@ def declared(task: str, **label: object) -> tuple[StreamSpec, ModelSpec]:
 def measuring(state: StreamState, stream: StreamSpec, model: ModelSpec) -> Measuring:
     known = facts(rollout(1), rollout(2, challenger=2)).models["m"]
     mine = state.models.setdefault("m", ModelState())
-    return Measuring(name="m", facts=replace(known, spec=model), spec=stream, state=state, model=mine, references={})
+    known = replace(known, spec=model)
+    return Measuring(name="m", facts=known, spec=stream, stream_revision=1, state=state, model=mine, references={})
 
 
 def settled(number: int, label: float, served: tuple[float, ...], shadow: tuple[float, ...]) -> Settled:

@@ -75,6 +75,7 @@ class ModelFacts:
     """One model: its declaration, versions, revisions by number, last run, and orders without an answer."""
 
     spec: ModelSpec
+    revision: int = 0  # of the declaration
     releases: Mapping[int, Candidate] = field(default_factory=dict)
     rollouts: Mapping[int, Rollout] = field(default_factory=dict)
     served_from: Offsets = field(default_factory=dict)
@@ -99,5 +100,6 @@ class StreamFacts:
     """One stream with its models and tables (the one heard last stands last)."""
 
     spec: StreamSpec
+    revision: int = 0  # of the declaration
     models: Mapping[str, ModelFacts] = field(default_factory=dict)
     tables: Sequence[TableVersion] = ()

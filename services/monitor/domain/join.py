@@ -3,6 +3,9 @@
 Conservation, at every instant: predictions = joined + pending + expired + sampled_out, over distinct event ids.
 A prediction is joined when it has its label; it has matured when the clock has passed its event time by the label's
 delay; only matured ones are measured, because labels that come early are a biased sample.
+
+What settles is measured at once, but nothing leaves before `expire`, which is called when a window closes: so what was
+joined and what had expired by then follows from the records below the window's vectors, however they were read.
 """
 
 from collections.abc import Iterable, Iterator
@@ -46,6 +49,7 @@ class Entry(Struct, array_like=True, gc=False):
     shadow: Score | None = None
     slices: tuple[int, ...] = ()
     bucket: int = -1  # of its entity (groups.py), once an arm of a rollout has scored it
+    settled: bool = False  # measured, and kept only so that repeats are known
 
 
 class Settled(Struct, frozen=True, gc=False):
@@ -97,19 +101,28 @@ class Join(Struct, kw_only=True, dict=True):
     level: int = 0  # one in 2**level ids is kept
 
     def __post_init__(self) -> None:
-        self._held = sum(entry.served is not None for _, _, entry in self._all())
-        self._maturing, self._expiring = self._indexed(), Due()
+        self._held = sum(entry.served is not None and not entry.settled for _, _, entry in self._all())
+        self._horizon: int | None = None  # nothing is dated beyond it but what stands in `_far`
+        self._index()
+
+    def _index(self) -> None:
+        self._maturing, self._expiring = Due(), Due()
         self._completed: list[Place] = []  # since it was last looked
-
-    def _indexed(self) -> Due:
-        found = Due()
+        self._settled: list[Place] = []  # since it was last cleared
+        self._far: list[Place] = []
         for partition, name, entry in self._all():
-            found.add(entry.time, partition, name)
-        return found
+            if entry.settled:
+                self._settled.append((partition, name))
+            else:
+                self._enter(entry.time, partition, name)
 
-    def serve(self, id: str, partition: int, time: int, score: Score, high: int | None) -> Entry | None:
-        """A champion or canary answered; `high` is the stream's highest plausible time. Returns the entry if new."""
-        time = time if high is None or time <= high + FURTHEST else high + FURTHEST
+    def _enter(self, time: int, partition: int, id: str) -> None:
+        self._maturing.add(time, partition, id)
+        if self._horizon is None or time > self._horizon:
+            self._far.append((partition, id))
+
+    def serve(self, id: str, partition: int, time: int, score: Score) -> Entry | None:
+        """A champion or canary answered. Returns the entry if new."""
         entry = self._entry(id, partition, time)
         if entry is not None and entry.served is not None:
             self.counts.repeated += 1
@@ -120,7 +133,7 @@ class Join(Struct, kw_only=True, dict=True):
             return None
         if entry.time != time:
             entry.time = time
-            self._maturing.add(time, partition, id)
+            self._enter(time, partition, id)
         entry.served = score
         self._held += 1
         if entry.label is not None:
@@ -136,9 +149,9 @@ class Join(Struct, kw_only=True, dict=True):
         entry.shadow = score
         return entry
 
-    def label(self, id: str, partition: int, time: int, value: float, high: int | None = None) -> None:
-        """A label; the first one stands. `high` as for `serve`."""
-        entry = self._entry(id, partition, time if high is None or time <= high + FURTHEST else high + FURTHEST)
+    def label(self, id: str, partition: int, time: int, value: float) -> None:
+        """A label; the first one stands."""
+        entry = self._entry(id, partition, time)
         if entry is None:
             return
         if entry.label is None:
@@ -159,34 +172,38 @@ class Join(Struct, kw_only=True, dict=True):
         entry = room.get(id)
         if entry is None and (self.level == 0 or self._kept(id)):
             entry = room[id] = Entry(time, partition)
-            self._maturing.add(time, partition, id)
+            self._enter(time, partition, id)
         return entry
 
     def _kept(self, id: str) -> bool:
         return self.level == 0 or crc32(id.encode()) % (1 << self.level) == 0
 
-    def mature(self, clock: int, delay: int, grace: int) -> list[Settled]:
-        """Let out what is over: matured and labelled, or without a label at maturity and `grace`.
-
-        Returns:
-            The matured and labelled ones in canonical order (time, partition, id).
-        """
+    def settle(self, clock: int, delay: int) -> list[Settled]:
+        """What has matured with its label, each once, in canonical order (time, partition, id)."""
         places, self._completed = [*self._maturing.take(clock - delay), *self._completed], []
         settled = []
         for (partition, name), entry in self._found(places):
-            if entry.time + delay > clock:
+            if entry.settled or entry.time + delay > clock:
                 continue
             if entry.served is None or entry.label is None:
                 self._expiring.add(entry.time, partition, name)
                 continue
-            arms = entry.served, entry.shadow
-            settled.append(Settled(entry.time, entry.partition, name, entry.label, *arms, entry.slices, entry.bucket))
+            settled.append(_settled(name, entry))
+            entry.settled = True
             self._held -= 1
-            del self.entries[partition][name]
-        self._expire(clock - delay - grace)
+            self._settled.append((partition, name))
         return sorted(settled, key=_canonical)
 
-    def _expire(self, until: int) -> None:
+    def expire(self, clock: int, delay: int, grace: int) -> list[Settled]:
+        """Let go of what has settled, which is returned, and of what has no label at maturity and `grace`.
+
+        What is dated too far ahead is taken as no further than FURTHEST.
+        """
+        places, self._settled = self._settled, []
+        settled = [_settled(name, entry) for (_, name), entry in self._found(places)]
+        for partition, name in places:
+            self.entries[partition].pop(name, None)
+        until = clock - delay - grace
         for (partition, name), entry in self._found(self._expiring.take(until)):
             if entry.time > until:
                 self._expiring.add(entry.time, partition, name)
@@ -195,6 +212,21 @@ class Join(Struct, kw_only=True, dict=True):
             self.counts.expired += entry.served is not None
             self.counts.labels_orphaned += entry.served is None and entry.label is not None
             del self.entries[partition][name]
+        self._draw_near(clock + FURTHEST)
+        return sorted(settled, key=_canonical)
+
+    def _draw_near(self, horizon: int) -> None:
+        places, self._far, self._horizon = self._far, [], horizon
+        for (partition, name), entry in self._found(places):
+            if entry.time > horizon:
+                entry.time = horizon
+                self._maturing.add(horizon, partition, name)
+
+    def mature(self, clock: int, delay: int, grace: int) -> list[Settled]:
+        """Both at once."""
+        settled = self.settle(clock, delay)
+        self.expire(clock, delay, grace)
+        return settled
 
     def _found(self, places: Iterable[Place]) -> Iterator[tuple[Place, Entry]]:
         """What still waits."""
@@ -204,7 +236,7 @@ class Join(Struct, kw_only=True, dict=True):
                 yield (partition, name), entry
 
     def bound(self, pending: int, unserved: int) -> None:
-        """Keep at most so many served entries, sampling by id, and about so many others, dropping the oldest.
+        """Keep at most so many that wait, sampling by id, and about so many others, dropping the oldest.
 
         Called between rounds, so that the outcome does not depend on the order within one.
         """
@@ -214,10 +246,10 @@ class Join(Struct, kw_only=True, dict=True):
         if self.level and self._held < pending // 4:
             self.level -= 1
         entries = sum(len(room) for room in self.entries.values())
-        if (many := entries - self._held - unserved) > unserved // 8:
+        if (many := entries - len(self._settled) - self._held - unserved) > unserved // 8:
             self._drop(many)
-        if len(self._maturing) + len(self._expiring) > 2 * entries + _STALE:
-            self._maturing, self._expiring, self._completed = self._indexed(), Due(), []
+        if len(self._maturing) + len(self._expiring) + len(self._far) > 3 * entries + _STALE:
+            self._index()
 
     def _drop(self, many: int) -> None:
         """The oldest that nobody served."""
@@ -228,13 +260,20 @@ class Join(Struct, kw_only=True, dict=True):
     def _evict(self) -> None:
         """Sample out what the new level does not keep; an entry that has its label stays counted as joined."""
         for partition, name, entry in list(self._all()):
-            if not self._kept(name):
+            if not entry.settled and not self._kept(name):
                 del self.entries[partition][name]
                 self._held -= entry.served is not None
                 self.counts.sampled_out += entry.served is not None and entry.label is None
 
     def _all(self) -> Iterator[tuple[int, str, Entry]]:
         return ((partition, name, entry) for partition, room in self.entries.items() for name, entry in room.items())
+
+
+def _settled(name: str, entry: Entry) -> Settled:
+    assert entry.label is not None
+    assert entry.served is not None
+    arms = entry.served, entry.shadow
+    return Settled(entry.time, entry.partition, name, entry.label, *arms, entry.slices, entry.bucket)
 
 
 def _canonical(settled: Settled) -> tuple[int, int, str]:

@@ -28,7 +28,7 @@ _TOLERANCE = 0.01  # of a Brier loss
 
 
 class Losses(Struct, kw_only=True):
-    """Blocks of matured, served predictions of one version in the order in which they matured; the last may grow."""
+    """Blocks of what has settled of one version from window to window, in canonical order; the last may grow."""
 
     starts: list[int] = field(default_factory=list)  # µs
     sizes: list[int] = field(default_factory=list)

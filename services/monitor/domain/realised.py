@@ -27,6 +27,7 @@ from shared.quality import Task, main_metric, metrics
 _TOLERANCE = 0.02  # of an AUC, or as a share of an error
 _DISAGREES = 4.0  # standard errors
 _LEAST = 200  # matured predictions
+_MOSTLY = 0.75
 Arm = Literal["champion", "canary"]
 ARMS: tuple[Arm, ...] = ("champion", "canary")
 Feedback = Literal["complete", "selective", "explored"]  # which labels come: all, those of `true`, some of the rest too
@@ -119,8 +120,8 @@ class Realised(Struct, kw_only=True):
         return expected_over(estimates, self.keys[0][0], self.keys[-1][0]) if self.keys else None
 
     def due(self, window: int) -> bool:
-        """Whether a whole new window has matured since the last check."""
-        return self.fresh >= window and len(self.labels) >= _LEAST
+        """Whether most of a new window has matured since the last check; it is asked when a window closes."""
+        return self.fresh >= _MOSTLY * window and len(self.labels) >= _LEAST
 
     def check(
         self, task: Task, baseline: Baseline, probability: float, estimates: Sequence[Estimate] = ()

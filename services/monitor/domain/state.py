@@ -28,7 +28,6 @@ class VersionState(Struct, kw_only=True):
 
     window: Window | None = None
     windows: int = 0  # closed so far
-    checks: int = 0  # of its quality, so far
     realised: Realised = field(default_factory=Realised)
     losses: Losses = field(default_factory=Losses)
     estimates: list[tuple[int, int, float]] = field(default_factory=list)  # from, until, main metric, of past windows
