@@ -47,8 +47,7 @@ def list_letters(
         written = letter.written.isoformat(sep=" ", timespec="seconds")
         cells = (letter.place, letter.name, letter.reason, letter.service, written, redriven)
         size = str(len(letter.value or b""))
-        error = Text(printable(letter.error), overflow="fold")
-        table.add_row(*(Text(printable(cell)) for cell in (*cells, size)), error)
+        table.add_row(*(Text(printable(cell), overflow="fold") for cell in (*cells, size, letter.error)))
     Console().print(table)
     Console().print(f"{len(found)} of {count} records", highlight=False)
 

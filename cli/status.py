@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from cli.client import registry
 
@@ -39,7 +39,8 @@ def overview(found: Json) -> RenderableType:
 
 def models(found: list[Json]) -> Table:
     """One row a model: champion, challenger, run, quality, alerts."""
-    table = Table("model", "stream", "champion", "challenger", "last run", "last window", "alerts", title="models")
+    names = ("model", "stream", "champion", "challenger", "last run", "last window", "alerts")
+    table = Table(*(Column(name, overflow="fold") for name in names), title="models")
     table.title_justify = "left"
     for model in found:
         cells = (model["name"], model["stream"], champion(model), challenger(model), run(model["run"]),

@@ -23,14 +23,21 @@ def up(
     """Start Kafka, PostgreSQL, S3, Zipkin and the six services here, and keep them running until Ctrl-C."""
     console = Console(stderr=True)
     started = time.monotonic()
-    status = console.status("starting Kafka, PostgreSQL, S3, Zipkin and the six services (first time: fetching jars)")
+    words = "starting Kafka, PostgreSQL, S3, Zipkin and the six services"
+    status = console.status(words)
+    if not console.is_terminal:  # a file shows no status
+        console.print(words)
 
-    def announce(stack: Stack) -> None:
+    async def announce(stack: Stack) -> None:
         status.stop()
         console.print(where(stack.environment))
         console.print(
             f"ready in {time.monotonic() - started:.1f} s; logs in {stack.folder}/logs; Ctrl-C stops all of it"
         )
+        try:
+            await asyncio.Event().wait()
+        finally:
+            console.print("stopping")
 
     status.start()
     try:
@@ -40,6 +47,7 @@ def up(
         raise typer.Exit(1) from None
     finally:
         status.stop()
+    console.print(f"stopped; the data stays in {folder}", highlight=False)
     raise typer.Exit(code)
 
 

@@ -18,9 +18,10 @@ def _duration(value: object) -> object:
     >>> _duration("8h")
     datetime.timedelta(seconds=28800)
     """
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        raise ValueError("expected a duration with its unit, such as 60d, 8h, 90m or 30s")
     match = _WRITTEN.fullmatch(value.strip()) if isinstance(value, str) else None
+    bare = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if bare or (isinstance(value, str) and not match and not value.strip().lstrip("+-").startswith("P")):
+        raise ValueError("expected a duration with its unit, such as 60d, 8h, 90m or 30s")
     try:
         return timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else value
     except OverflowError:

@@ -208,7 +208,7 @@ class Epoch:
 
     def next(self) -> int:
         """The number of rows to be added: another one when what is there has been rewritten for the last time."""
-        return self.number + (self.largest >= _EPOCH_BYTES // 2)
+        return self.number + (self.files == 1 and self.largest >= _EPOCH_BYTES // 2)
 
     def due(self, files: int) -> bool:
         """Whether it has come to more than so many files, or is large enough to be rewritten for the last time."""

@@ -63,7 +63,8 @@ def _further(model: ModelFacts, clock: datetime, matured: Callable[[datetime], i
     run, window = model.run, model.spec.training.window
     if run is None or run.since is None or run.reason not in model.spec.retraining.on:
         return None
-    if clock - run.since >= window or 2 * matured(run.cut_time) < matured(run.since):
+    newer = matured(run.cut_time)
+    if clock - run.since >= window or not newer or 2 * newer < matured(run.since):
         return None
     return Wish(
         run.reason, f"half of what came since {run.since:%F %R} matured after the cut of {run.run_id}", run.since
