@@ -173,7 +173,7 @@ async def test_a_deployer_that_is_killed_at_any_moment_publishes_each_correction
                 process.send_signal(signal.SIGKILL)
                 process.wait()
             standing.append(len(world.read(topic)))
-    assert 0 < standing[0] < len(fallen)
+    assert any(0 < each < len(fallen) for each in standing)  # in the middle of it, at least once
     with deployer():
         await until(lambda: len(published(world)) == 1)
 
