@@ -43,15 +43,13 @@ class Row(NamedTuple):
 
 def backfill(
     stream: Annotated[str, typer.Argument(help="The stream, as it was applied.")],
-    file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="Parquet: id, entity, time (with a zone), the features.")
-    ],
-    labels: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Parquet: id, entity, time and label.")
-    ] = None,
+    file: Annotated[Path, typer.Argument(help="Parquet: id, entity, time (with a time zone) and the features.")],
+    labels: Annotated[Path | None, typer.Option(help="Parquet: id, entity, time and label.")] = None,
     start_row: Annotated[int, typer.Option(min=0, help="Leave out so many rows: where an earlier run ended.")] = 0,
 ) -> None:
     """Publish a stream's history from Parquet files, in time order. Sent twice, a record is trained on once."""
+    if missing := [str(path) for path in (file, labels) if path is not None and not path.is_file()]:
+        raise _refused(f"{', '.join(missing)}: there is no such file")
     try:
         kafka = KafkaSettings()
         sources = [_Source(file, DATA.of(stream), features=True)]
