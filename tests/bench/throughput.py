@@ -58,8 +58,10 @@ async def _alternate(bench: Bench, stream: StreamSpec, events: Events, *, proces
         rates["bare"].append(await asyncio.to_thread(bench.rate, bare.group, stream))
         bare.stop()
         for count in processes:
-            several = count > 1 and bench.shared(stream, events(bench.fed[stream.stream]), count)
-            rates[str(count)].append(await (several or bench.scored(stream)))
+            if count == 1:
+                rates["1"].append(await bench.scored(stream))
+            else:
+                rates[str(count)].append(await bench.shared(stream, events(bench.fed[stream.stream]), count))
         last = ", ".join(f"{name} {each[-1]:,.0f}" for name, each in rates.items())
         bench.say(f"{stream.stream}, turn {number + 1} of {ROUNDS}: {last} events/s")
     return rates
