@@ -86,13 +86,23 @@ class Estimated(Part):
     biased: bool = False
 
 
-class WindowMeasured(Event, event="window.measured", version=(1, 3), key="model"):
+class Reading(Part):
+    """How far a model's predictions, its stream's data and labels had been read, and the model's clock by then."""
+
+    heard_to: Offsets
+    data_to: Offsets
+    labels_to: Offsets
+    clock: Time
+
+
+class WindowMeasured(Event, event="window.measured", version=(1, 4), key="model"):
     """A closed window of served predictions; recomputed from the log at its vectors, the numbers are equal.
 
     The window's own predictions lie between `predictions_from` and `predictions_to`. What matures later, and the
-    counts, are those at `clock` of predictions before `heard_to` and of labels before `labels_to`. 1.1 added `clock`,
-    `heard_to` and `estimated`; 1.2 what is biased, and the quality of `arms` and `slices`; 1.3 the revisions of the
-    declarations by which it was measured.
+    counts, are those at `clock` of predictions before `heard_to` and of labels before `labels_to`; what had settled was
+    let go when it closed, and at each place of `cleared` before. 1.1 added `clock`, `heard_to` and `estimated`; 1.2
+    what is biased, and the quality of `arms` and `slices`; 1.3 the revisions of the declarations by which it was
+    measured; 1.4 `cleared`.
     """
 
     model: str
@@ -119,6 +129,7 @@ class WindowMeasured(Event, event="window.measured", version=(1, 3), key="model"
     slices: tuple[SliceQuality, ...] = ()
     model_revision: int = Field(default=0, ge=0)
     stream_revision: int = Field(default=0, ge=0)
+    cleared: tuple[Reading, ...] = ()
 
 
 class Groups(Part):

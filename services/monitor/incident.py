@@ -20,7 +20,7 @@ from schemas.topics import DATA, LABELS, PREDICTIONS
 from services.monitor.domain.state import Vector
 from services.monitor.history import History
 from services.monitor.intake import Record
-from services.monitor.recomputation import Cut, Recomputation
+from services.monitor.recomputation import Cut, Recomputation, hold_whole
 from services.monitor.stream import Reader, Where
 from services.monitor.words import Word
 from shared.errors import Fault
@@ -56,8 +56,10 @@ def recomputed(
     """The verdict so far, after each cut; the last one is whole.
 
     Raises:
+        Refusal: predictions had been sampled out.
         Fault: the log no longer has the records, or S3 or the broker do not answer.
     """
+    hold_whole(cuts)
     windows = [window for cut in cuts for window in cut.windows]
     documents = {
         version: json.loads(objects.get_now(history.releases[version].reference.digest))

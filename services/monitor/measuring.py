@@ -11,6 +11,7 @@ from schemas.events.monitor import Estimated, FeatureDrift, Quality, WindowMeasu
 from schemas.specs import StreamSpec
 from schemas.topics import PREDICTIONS
 from services.monitor.alerting import Alerting
+from services.monitor.clearing import Clearing
 from services.monitor.comparing import Comparing, Seen, far
 from services.monitor.domain.alerts import Alert
 from services.monitor.domain.clock import moment
@@ -73,6 +74,11 @@ class Measuring:
         """What fills its windows."""
         return Filling(spec=self.facts.spec, stream=self.spec, versions=self.model.versions, references=self.references)
 
+    @property
+    def clearing(self) -> Clearing:
+        """What lets go of what has settled."""
+        return Clearing(name=self.name, spec=self.spec, state=self.state, model=self.model)
+
     def _slice(self, fresh: Sequence[tuple[Answer, Entry]], rows: Rows) -> None:
         """Note of what slices newly served events are, while their rows are at hand."""
         if not self._sliced or not fresh:
@@ -120,7 +126,7 @@ class Measuring:
             self.evidence(key).settle(task, mine)
 
     def part(self, settled: Sequence[Settled]) -> None:
-        """All that has settled between two windows: where their blocks begin follows from the windows."""
+        """All that left the join at once: where its blocks begin follows from the places at which it is cleared."""
         classes, window = len(self.spec.label.values), self.facts.spec.monitoring.window
         for version in sorted({each.served.version for each in settled}):
             mine = [each.fit(classes) for each in settled if each.served.version == version]
@@ -236,6 +242,7 @@ class Measuring:
             slices=realised.by_slice(self._sliced, spec.task, spec.costs, self._feedback),
             model_revision=self.facts.revision,
             stream_revision=self.stream_revision,
+            cleared=self.clearing.told(),
         )
         return Word(event=event, id=event_id(event.event, self.name, closed.version, window.number))
 

@@ -6,11 +6,11 @@ so all of them are taken one after the other, from the model's first; no round i
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from schemas.events.monitor import AlertResolved, WindowMeasured
+from schemas.events.monitor import AlertResolved, Reading, WindowMeasured
 from schemas.specs import Monitoring
 from schemas.topics import DATA, LABELS, PREDICTIONS
 from services.monitor.domain.clock import Clock, length, micros
@@ -21,25 +21,28 @@ from services.monitor.filling import Closed
 from services.monitor.intake import Answer, Intake, Lane, Record
 from services.monitor.measuring import Measuring
 from services.monitor.reference import Reference
-from services.monitor.settings import Settings
 from services.monitor.words import Word
-from shared.errors import Fault
+from shared.errors import Fault, Refusal
 
 Records = Mapping[tuple[str, int], Sequence[Record]]  # by topic and partition
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """The windows that were said together, what was declared then, and the alerts that ended with their version."""
+    """The windows that were said together, what was declared then, and the alerts that ended with their version.
 
-    windows: tuple[WindowMeasured, ...]
+    Without windows it is a place at which the join was cleared before they closed.
+    """
+
+    at: WindowMeasured | Reading
     facts: StreamFacts
+    windows: tuple[WindowMeasured, ...] = ()
     over: tuple[AlertResolved, ...] = ()
 
     def vectors(self, model: str) -> dict[str, Vector]:
         """By topic, up to where it had been read."""
-        last, stream = self.windows[-1], self.facts.spec.stream
-        return {DATA.of(stream): last.data_to, PREDICTIONS.of(model): last.heard_to, LABELS.of(stream): last.labels_to}
+        at, stream = self.at, self.facts.spec.stream
+        return {DATA.of(stream): at.data_to, PREDICTIONS.of(model): at.heard_to, LABELS.of(stream): at.labels_to}
 
 
 def cuts_of(
@@ -51,11 +54,26 @@ def cuts_of(
         events = list(group)
         windows = tuple(each for each in events if isinstance(each, WindowMeasured))
         if windows:
-            cuts.append(Cut(windows=windows, facts=declared(windows[0])))
+            facts = declared(windows[0])
+            cuts += [Cut(at=place, facts=facts) for window in windows for place in window.cleared]
+            cuts.append(Cut(at=windows[-1], facts=facts, windows=windows))
         elif cuts:
             over = tuple(each for each in events if isinstance(each, AlertResolved))
             cuts[-1] = replace(cuts[-1], over=over)
     return cuts
+
+
+def hold_whole(cuts: Iterable[Cut]) -> None:
+    """Nothing was left out of what the cuts' windows count.
+
+    Raises:
+        Refusal: more predictions had waited than the monitor keeps, so that what was joined does not follow from them.
+    """
+    for window in (window for cut in cuts for window in cut.windows if window.sampled_out):
+        raise Refusal(
+            f"{window.model}:{window.version} window {window.window}: {window.sampled_out} predictions had been sampled"
+            " out, expected none: more waited than MODELBUS_MONITOR_PENDING, so the log does not tell what was joined"
+        )
 
 
 def _vectors(said: WindowMeasured | AlertResolved) -> tuple[Any, ...]:
@@ -74,7 +92,6 @@ class Recomputation:
     windows: Sequence[WindowMeasured]
     documents: Mapping[int, Mapping[str, Any]]
     asked: Monitoring | None = None
-    limits: Settings = field(default_factory=Settings)
 
     def __post_init__(self) -> None:
         self._state = StreamState(clock=Clock(leap=0))
@@ -100,7 +117,7 @@ class Recomputation:
                 self._mine.join.label(label.id, partition, label.time, label.value)
         self._state.data, self._state.labels = dict(vectors[DATA.of(stream)]), dict(vectors[LABELS.of(stream)])
         self._state.positions[topic] = dict(vectors[topic])
-        self._mature(cut, measuring, expire=bool(closed))
+        self._mature(cut, measuring, closed=bool(closed))
         words = [word for each in closed for word in measuring.window(each)]
         self._end(cut.over)
         return words
@@ -169,15 +186,13 @@ class Recomputation:
         self._mine.versions.setdefault(said.version, VersionState())
         return Closed(version=said.version, window=window, end=dict(said.predictions_to))
 
-    def _mature(self, cut: Cut, measuring: Measuring, *, expire: bool) -> None:
-        said, label, join = cut.windows[-1], measuring.spec.label, self._mine.join
-        if said.clock is None:
+    def _mature(self, cut: Cut, measuring: Measuring, *, closed: bool) -> None:
+        if cut.at.clock is None:
             return
-        clock = self._mine.clock = micros(said.clock)
-        measuring.settle(join.settle(clock, length(label.delay)))
-        if expire:
-            measuring.part(join.expire(clock, length(label.delay), length(measuring.spec.lateness)))
-        join.bound(self.limits.pending, self.limits.early_labels)
+        clock = self._mine.clock = micros(cut.at.clock)
+        measuring.settle(self._mine.join.settle(clock, length(measuring.spec.label.delay)))
+        if closed or not cut.windows:
+            measuring.part(measuring.clearing.clear(closed=closed))
 
     def _end(self, over: Sequence[AlertResolved]) -> None:
         ended = {each.alert for each in over}

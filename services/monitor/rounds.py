@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 
-from schemas.specs import StreamSpec
 from schemas.topics import DATA, LABELS, PREDICTIONS, SHADOW
 from services.monitor.domain.clock import Checkpoint, answered_until, length
 from services.monitor.domain.facts import StreamFacts
@@ -46,7 +45,7 @@ class Engine:
         self._moved(lanes)
         self._checkpoint()
         self._mature(facts, lanes, models)
-        self._expire(facts.spec, closed, models)
+        self._clear(closed, models)
         self._forget(models)
         return [word for name, measuring in models.items() for word in measuring.words(closed[name])]
 
@@ -141,14 +140,10 @@ class Engine:
             if model.clock is not None:
                 measuring.settle(model.join.settle(model.clock, delay))
 
-    def _expire(
-        self, spec: StreamSpec, closed: Mapping[str, Sequence[Closed]], models: Mapping[str, Measuring]
-    ) -> None:
+    def _clear(self, closed: Mapping[str, Sequence[Closed]], models: Mapping[str, Measuring]) -> None:
         for name, measuring in models.items():
-            clock = measuring.model.clock
-            if closed[name] and clock is not None:
-                gone = measuring.model.join.expire(clock, length(spec.label.delay), length(spec.lateness))
-                measuring.part(gone)
+            if closed[name] or measuring.clearing.due(self.limits.pending):
+                measuring.part(measuring.clearing.clear(closed=bool(closed[name])))
 
     def _forget(self, models: Mapping[str, Measuring]) -> None:
         """What all served models have answered, and what is more than the bounds allow.

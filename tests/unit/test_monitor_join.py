@@ -79,6 +79,48 @@ def test_a_label_that_comes_before_the_window_closes_is_not_too_late() -> None:
     assert (join.counts.joined, join.counts.expired) == (1, 0)
 
 
+def test_a_prediction_whose_labels_may_suddenly_take_longer_waits_again_and_has_one_fate() -> None:
+    join = Join()
+    for name in ("joined", "expired"):
+        join.serve(name, 0, 5, CHAMPION)
+    join.settle(110, DELAY)
+
+    join.label("joined", 0, 120, 1.0)
+    early = join.mature(120, 3 * DELAY, GRACE)
+    join.mature(304, 3 * DELAY, GRACE)
+    late = join.mature(305 + GRACE, 3 * DELAY, GRACE)
+
+    assert (early, [each.id for each in late]) == ([], ["joined"])
+    assert (join.counts.joined, join.counts.expired, join.counts.pending) == (1, 1, 0)
+    assert join.entries == {0: {}}
+
+
+def test_what_has_its_label_and_was_not_measured_yet_does_not_expire() -> None:
+    join = Join()
+    join.serve("a", 0, 5, CHAMPION)
+    join.settle(105, DELAY)
+    join.label("a", 0, 110, 1.0)
+
+    join.expire(1000, DELAY, GRACE)
+
+    assert [each.id for each in join.settle(1000, DELAY)] == ["a"]
+    assert (join.counts.joined, join.counts.expired) == (1, 0)
+
+
+def test_a_join_is_crowded_when_a_quarter_of_what_may_wait_could_leave() -> None:
+    join = Join()
+    for index in range(130):
+        join.serve(f"e{index}", 0, index, CHAMPION)
+        if index % 2:
+            join.label(f"e{index}", 0, index, 1.0)
+
+    few = join.settle(DELAY + 20, DELAY), join.crowded(20 - GRACE, 100)
+    many = join.settle(DELAY + 40, DELAY), join.crowded(40 - GRACE, 100)
+    roomy = join.crowded(40 - GRACE, 130)
+
+    assert ([len(few[0]), len(many[0])], few[1], many[1], roomy) == ([10, 10], False, True, False)
+
+
 def test_of_repeated_labels_the_first_stands_and_a_conflict_is_counted() -> None:
     join = Join()
     join.serve("a", 0, 5, CHAMPION)

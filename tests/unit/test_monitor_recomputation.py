@@ -13,18 +13,29 @@ from schemas.events.monitor import AlertRaised, AlertResolved, DataQuarantined, 
 from schemas.specs import Monitoring
 from schemas.topics import DATA, LABELS, PREDICTIONS
 from services.monitor.domain.facts import StreamFacts
-from services.monitor.recomputation import Cut, Recomputation, Records, cuts_of
+from services.monitor.recomputation import Cut, Recomputation, Records, cuts_of, hold_whole
+from services.monitor.rounds import Engine
 from services.monitor.words import Word
+from shared.errors import Refusal
 from tests.unit.monitor_cases import START, World, engine, facts, reference_document, rollout
+
+
+def of_windows(window: int) -> StreamFacts:
+    """Two versions, and windows of so many predictions."""
+    model = BOTH.models["m"]
+    spec = model.spec.model_copy(update={"monitoring": Monitoring(window=window)})
+    return replace(BOTH, models={"m": replace(model, spec=spec)})
+
 
 SERVING = facts(rollout(1))
 BOTH = facts(rollout(1), rollout(2, challenger=2))
+WIDE, NEVER = of_windows(1000), of_windows(100_000)
 OF_WINDOWS = (WindowMeasured, AlertRaised, AlertResolved, DataQuarantined)
 
 
-def lived(world: World, seed: int) -> list[Word]:
+def lived(world: World, seed: int, watched: Engine | None = None, declared: StreamFacts = BOTH) -> list[Word]:
     """A life of many rounds: drift, a broken sensor, labels that come early, late, again, otherwise or never."""
-    rng, watched, said, late = random.Random(seed), engine(), list[Word](), list[int]()
+    rng, watched, said, late = random.Random(seed), watched or engine(), list[Word](), list[int]()
     for _ in range(rng.randrange(8, 16)):
         shift, frozen = rng.choice([0, 0, 0, 0.6, 2]), rng.random() < 0.1
         for _ in range(rng.randrange(1, 300)):
@@ -41,7 +52,7 @@ def lived(world: World, seed: int) -> list[Word]:
         for lane in lanes.values():
             if rng.random() < 0.3:
                 lane.records, lane.at_end = lane.records[: rng.randrange(len(lane.records) + 1)], False
-        said += watched.take(lanes, BOTH)
+        said += watched.take(lanes, declared)
     return [word for word in said if isinstance(word.event, OF_WINDOWS)]
 
 
@@ -56,11 +67,13 @@ def cuts(said: Sequence[Word], declared: StreamFacts = BOTH) -> list[Cut]:
     return cuts_of([word.event for word in said if isinstance(word.event, WindowMeasured)], lambda _: declared)
 
 
-def recomputed(world: World, said: Sequence[Word], asked: Monitoring | None = None) -> list[Word]:
+def recomputed(
+    world: World, said: Sequence[Word], asked: Monitoring | None = None, declared: StreamFacts = BOTH
+) -> list[Word]:
     windows, document = [each.event for each in said if isinstance(each.event, WindowMeasured)], reference_document()
     again = Recomputation(model="m", windows=windows, documents={1: document, 2: document}, asked=asked)
     found, at = list[Word](), dict[tuple[str, int], int]()
-    for cut in cuts(said):
+    for cut in cuts(said, declared):
         found += again.take(cut, between(world, cut, at))
     return found
 
@@ -85,6 +98,47 @@ def test_windows_and_alerts_are_equal_bit_for_bit_whatever_the_rounds_were(seed:
     found = recomputed(world, said)
 
     assert [(word.id, word.event.encode()) for word in found] == [(word.id, word.event.encode()) for word in said]
+
+
+@pytest.mark.parametrize("seed", [0, 3, 8, 12])
+def test_they_are_equal_too_where_the_join_was_cleared_before_a_window_closed(seed: int) -> None:
+    world = World(seed)
+    said = lived(world, seed, engine(pending=700), WIDE)
+    windows = [word.event for word in said if isinstance(word.event, WindowMeasured)]
+
+    found = recomputed(world, said, declared=WIDE)
+
+    assert [(word.id, word.event.encode()) for word in found] == [(word.id, word.event.encode()) for word in said]
+    assert any(window.cleared for window in windows)
+    assert not any(window.sampled_out for window in windows)
+
+
+def test_a_model_that_closes_no_window_holds_no_more_than_a_quarter_beyond_what_may_wait() -> None:
+    world, watched, most = World(4), engine(pending=400), 0
+    for _ in range(20):
+        for _ in range(200):
+            world.event(arms={"champion": 1})
+        watched.take(world.lanes(watched), NEVER)
+        most = max(most, sum(map(len, watched.state.models["m"].join.entries.values())))
+
+    counts = watched.state.models["m"].join.counts
+    assert most <= 500
+    assert (counts.predictions, counts.sampled_out, counts.expired) == (4000, 0, 0)
+    assert counts.joined > 3500
+
+
+def test_windows_beyond_whose_bounds_predictions_were_sampled_out_are_not_recomputed() -> None:
+    world, watched, said = World(2), (engine(), engine(pending=100)), ([], [])
+    for _ in range(4):
+        for _ in range(150):
+            world.event(arms={"champion": 1})
+        for each, words in zip(watched, said, strict=True):
+            words.extend(each.take(world.lanes(each), SERVING))
+    whole, sampled = map(cuts, said)
+
+    hold_whole(whole)
+    with pytest.raises(Refusal, match=r"m:1 window 0: \d+ predictions had been sampled out"):
+        hold_whole(sampled)
 
 
 def test_alerts_of_every_kind_come_out_again() -> None:

@@ -49,6 +49,11 @@ class Due:
         chunk.names.append(name)
         chunk.least = min(chunk.least, time)
 
+    def count(self, until: int) -> int:
+        """How many names' time has come."""
+        chunks = (*(chunk for _, chunk in self._full), *self._open.values())
+        return sum(time <= until for chunk in chunks if chunk.least <= until for time in chunk.times)
+
     def take(self, until: int) -> list[tuple[int, str]]:
         """Partitions and names whose time has come."""
         taken = []

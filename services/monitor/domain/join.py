@@ -4,8 +4,9 @@ Conservation, at every instant: predictions = joined + pending + expired + sampl
 A prediction is joined when it has its label; it has matured when the clock has passed its event time by the label's
 delay; only matured ones are measured, because labels that come early are a biased sample.
 
-What settles is measured at once, but nothing leaves before `expire`, which is called when a window closes: so what was
-joined and what had expired by then follows from the records below the window's vectors, however they were read.
+What settles is measured at once, but nothing leaves before `expire`, which is called when a window closes, or before
+when the join is `crowded`; the window names those places too. So what was joined and what had expired by then follows
+from the records below the window's vectors, however they were read.
 """
 
 from collections.abc import Iterable, Iterator
@@ -103,6 +104,7 @@ class Join(Struct, kw_only=True, dict=True):
     def __post_init__(self) -> None:
         self._held = sum(entry.served is not None and not entry.settled for _, _, entry in self._all())
         self._horizon: int | None = None  # nothing is dated beyond it but what stands in `_far`
+        self._delay: int | None = None  # by which it was last looked what has matured
         self._index()
 
     def _index(self) -> None:
@@ -180,6 +182,9 @@ class Join(Struct, kw_only=True, dict=True):
 
     def settle(self, clock: int, delay: int) -> list[Settled]:
         """What has matured with its label, each once, in canonical order (time, partition, id)."""
+        if self._delay is not None and delay > self._delay:  # what had come to be over waits again
+            self._index()
+        self._delay = delay
         places, self._completed = [*self._maturing.take(clock - delay), *self._completed], []
         settled = []
         for (partition, name), entry in self._found(places):
@@ -208,12 +213,21 @@ class Join(Struct, kw_only=True, dict=True):
             if entry.time > until:
                 self._expiring.add(entry.time, partition, name)
                 continue
+            if entry.served is not None and entry.label is not None:  # joined, and not yet measured
+                self._completed.append((partition, name))
+                continue
             self._held -= entry.served is not None
             self.counts.expired += entry.served is not None
             self.counts.labels_orphaned += entry.served is None and entry.label is not None
             del self.entries[partition][name]
         self._draw_near(clock + FURTHEST)
         return sorted(settled, key=_canonical)
+
+    def crowded(self, until: int, pending: int) -> bool:
+        """Whether served predictions are more than `pending`, and a quarter as many settled or of before `until`."""
+        if self._held + len(self._settled) <= pending:
+            return False
+        return len(self._settled) + self._expiring.count(until) > pending // 4
 
     def _draw_near(self, horizon: int) -> None:
         places, self._far, self._horizon = self._far, [], horizon

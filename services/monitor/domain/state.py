@@ -23,6 +23,15 @@ FORM = 1  # of the snapshot; a field with a default may be added without a new o
 Vector = dict[int, int]  # partition → next offset
 
 
+class Cleared(Struct, array_like=True, frozen=True):
+    """Where what had settled left before a window closed."""
+
+    heard: Vector
+    data: Vector
+    labels: Vector
+    clock: int
+
+
 class VersionState(Struct, kw_only=True):
     """One version that serves or has served."""
 
@@ -48,6 +57,7 @@ class ModelState(Struct, kw_only=True):
     versions: dict[int, VersionState] = field(default_factory=dict)
     evidence: dict[str, Evidence] = field(default_factory=dict)
     settled: int = 0  # matured with a label
+    cleared: list[Cleared] = field(default_factory=list)  # since a window closed; the newest
     absent: Absent = field(default_factory=Absent)
     unlabelled: Alarm = field(default_factory=Alarm)
     missed: Alert | None = None  # that runs were no better
