@@ -37,8 +37,8 @@ class Comparing:
     references: Mapping[int, Reference]
     seen: list[Seen] = field(default_factory=list)
 
-    def into(self, evidence: Evidence, rows: Rows) -> None:
-        """Count them; `rows` holds the features of what is answered in this round."""
+    def into(self, evidence: Evidence, rows: Rows, now: int | None) -> None:
+        """Count them; `rows` holds the features of what is answered in this round, which ends at `now`."""
         for version in sorted({answer.score.version for answer, _, _ in self.seen}):
             values = np.array([answer.value for answer, _, _ in self.seen if answer.score.version == version])
             reference = self.references.get(version)
@@ -46,9 +46,9 @@ class Comparing:
         pairs = [each for each in self.seen if each.pair]
         evidence.paired_scores += len(pairs)
         if pairs and {evidence.champion, evidence.challenger} <= self.references.keys():
-            self._expect(evidence, pairs, rows)
+            self._expect(evidence, pairs, rows, now)
 
-    def _expect(self, evidence: Evidence, pairs: Sequence[Seen], rows: Rows) -> None:
+    def _expect(self, evidence: Evidence, pairs: Sequence[Seen], rows: Rows, now: int | None) -> None:
         known, values = self._values(pairs, rows)
         pairs, values = [pair for pair, here in zip(pairs, known.tolist(), strict=True) if here], values[known]
         if not pairs:
@@ -58,7 +58,7 @@ class Comparing:
         if champion is not None and challenger is not None:
             buckets = np.array([entry.bucket for _, entry, _ in pairs], dtype=np.int64)
             times = np.array([entry.time for _, entry, _ in pairs], dtype=np.int64)
-            evidence.expected.add(challenger - champion, buckets, times)
+            evidence.expect(challenger - champion, buckets, times, now)
 
     def _values(self, pairs: Sequence[Seen], rows: Rows) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Which feature rows are still here, and the rows (n, features of the stream); for classes none is needed."""

@@ -1,7 +1,7 @@
 """What a round says of one model: rollout evidence, closed windows, drift, faults, decay, and the alerts they make."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -16,10 +16,11 @@ from services.monitor.comparing import Comparing, Seen, far
 from services.monitor.domain.alerts import Alert
 from services.monitor.domain.clock import moment
 from services.monitor.domain.course import drift_of, finding
-from services.monitor.domain.drift import DRIFTS_SHARE, by_effect, per_test, windows_per_year
+from services.monitor.domain.decay import decayed
+from services.monitor.domain.drift import DRIFTS_SHARE, by_effect, windows_per_year
 from services.monitor.domain.estimate import SELECTIVE
 from services.monitor.domain.facts import ModelFacts
-from services.monitor.domain.faults import faults, overlap
+from services.monitor.domain.faults import faults
 from services.monitor.domain.join import Entry, Settled
 from services.monitor.domain.pairs import Evidence, is_pair
 from services.monitor.domain.realised import Feedback, baseline_of, feedback_of
@@ -90,6 +91,13 @@ class Measuring:
 
     # -- scores and matured predictions are evidence
 
+    def shadow(self, answers: Sequence[Answer]) -> None:
+        """The other arm's answers, each partition in order."""
+        shadowed, join = self.model.shadowed, self.model.join
+        for said in answers:
+            shadowed[said.input_partition] = max(shadowed.get(said.input_partition, 0), said.input_offset + 1)
+            self.scored(said, join.shadow(said.id, said.partition, said.time, said.score))
+
     def scored(self, answer: Answer, entry: Entry | None) -> None:
         """An arm of a rollout scored an event; `entry` is what is known of it now, if it was the first to."""
         rollout = self.facts.rollouts[answer.score.revision]
@@ -104,7 +112,7 @@ class Measuring:
         """What the arms scored in this round, once all of it was heard."""
         for key, seen in self.seen.items():
             compared = Comparing(task=self.facts.spec.task, spec=self.spec, references=self.references, seen=seen)
-            compared.into(self.evidence(key), rows)
+            compared.into(self.evidence(key), rows, self.state.clock.high)
 
     def settle(self, settled: Sequence[Settled]) -> None:
         """Matured events, whose scores may be older than the newest declared class."""
@@ -134,7 +142,8 @@ class Measuring:
 
     def evidence(self, key: str) -> Evidence:
         champion, challenger = (int(part) for part in key.split(":"))
-        return self.model.evidence.setdefault(key, Evidence(champion=champion, challenger=challenger))
+        began = Evidence(champion=champion, challenger=challenger, since=self.model.clock)
+        return self.model.evidence.setdefault(key, began)
 
     # -- and what is said of it
 
@@ -249,25 +258,12 @@ class Measuring:
     def _decay(self, alerting: Alerting, version: int, number: int) -> list[Word]:
         state, spec = self.model.versions[version], self.facts.spec
         candidate, reference = self.facts.releases.get(version), self.references.get(version)
-        if candidate is None or reference is None or not state.realised.due(spec.monitoring.window):
+        if candidate is None or reference is None:
             return []
         baseline = baseline_of(spec.task, candidate.metrics, reference.test_rows)
-        if baseline is None:
+        if baseline is None or not state.realised.due(spec.monitoring.window):
             return []
-        keys = state.realised.keys
-        a_year = windows_per_year(keys[0][0], keys[-1][0])
-        probability = per_test(spec.monitoring.false_alarms_per_year * (1 - DRIFTS_SHARE), a_year, 2)
-        estimates = state.estimates if self._feedback == "complete" else ()
-        found = state.realised.check(spec.task, baseline, probability, estimates)
-        lost = None if spec.task == "regression" else state.losses.check(spec.monitoring.window, probability)
-        if found and spec.task == "regression":
-            found = replace(found, since=state.losses.began(spec.monitoring.window, baseline.value**2))
-        elif found and lost:
-            found = replace(found, since=lost.since)
-        findings = [each for each in (found, lost) if each]
-        if overlap(state.faulty, keys[0][0], keys[-1][0]):
-            findings = []  # what broken data did to quality is told as a fault, and asks for no training
-        return alerting.hear(state.decay, "decay", version, number, findings)
+        return alerting.hear(state.decay, "decay", version, number, decayed(state, spec, baseline, self._feedback))
 
     def _over(self, alerting: Alerting, version: int) -> list[Word]:
         """Alerts about a version that serves no more are over with it."""
@@ -280,10 +276,8 @@ class Measuring:
     def open_alerts(self) -> dict[str, list[Alert]]:
         """Unresolved alerts about versions that serve, by kind."""
         states = [self.model.versions[version] for version in sorted(self.facts.live & self.model.versions.keys())]
-        return {
-            "drift": [state.drift.open for state in states if state.drift.open],
-            "decay": [state.decay.open for state in states if state.decay.open],
-        }
+        alarms = {"drift": [each.drift for each in states], "decay": [each.decay for each in states]}
+        return {kind: [alarm.open for alarm in some if alarm.open] for kind, some in alarms.items()}
 
     def forget(self) -> None:
         """Versions and rollouts that are over: only the newest are kept beside the live ones."""

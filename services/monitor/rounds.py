@@ -89,8 +89,7 @@ class Engine:
         served = [a for partition, lane in _of(lanes, topic) for a in self.intake.answers(partition, lane, known)]
         served = measuring.serve(served, self.state.rows)
         for partition, lane in _of(lanes, SHADOW.of(name)):
-            for answer in self.intake.answers(partition, lane, known):
-                measuring.scored(answer, model.join.shadow(answer.id, partition, answer.time, answer.score))
+            measuring.shadow(self.intake.answers(partition, lane, known))
         measuring.compare(self.state.rows)
         model.refused, self.intake.refused_answers = model.refused + self.intake.refused_answers, 0
         return measuring.filling.fill(served, self.state.rows, start)
@@ -153,7 +152,8 @@ class Engine:
         """
         state = self.state
         vectors = [_answered(measuring) for measuring in models.values() if measuring.facts.rollouts]
-        first = {p: min((vector.get(p, 0) for vector in vectors), default=at) for p, at in state.data.items()}
+        needed = [_needed(measuring) for measuring in models.values() if measuring.facts.rollouts]
+        first = {p: min((vector.get(p, 0) for vector in needed), default=at) for p, at in state.data.items()}
         unheard = _UNHEARD_VALUES // len(self.intake.spec.features) if len(vectors) < len(models) else 0
         state.rows.answered(first, unheard // self.intake.spec.partitions)
         state.rows.bound(self.limits.unanswered_rows)
@@ -182,6 +182,15 @@ def _plausible(labels: list[LabelSaid], high: int | None) -> Iterator[int]:
 def _answered(measuring: Measuring) -> Vector:
     """Input offsets without an answer yet, of the partitions that are served."""
     return {p: max(at, measuring.model.answered.get(p, 0)) for p, at in measuring.facts.served_from.items()}
+
+
+def _needed(measuring: Measuring) -> Vector:
+    """Rows that somebody waits for begin there: of numbers, both arms' answers are held against their row."""
+    heard, facts = _answered(measuring), measuring.facts
+    if facts.spec.task != "regression" or facts.rollout is None or facts.rollout.challenger is None:
+        return heard
+    shadowed, served = measuring.model.shadowed, facts.served_from
+    return {p: min(at, max(served[p], shadowed.get(p, 0))) for p, at in heard.items()}
 
 
 def _labels_reach(state: StreamState, stream: str, lanes: Lanes) -> int | None:

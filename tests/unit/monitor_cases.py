@@ -5,6 +5,7 @@ import random
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -139,10 +140,11 @@ class World:
         labelled: bool = True,
         kind: str | None = None,
         turned: bool = False,
+        more: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         """One event a minute: its data, its answers by arm (`champion` serves, `shadow` shadows), and its label.
 
-        In a world that has `turned`, what was likely is unlikely.
+        In a world that has `turned`, what was likely is unlikely. Its stream may have `more` features.
         """
         index, rng = self.made, self.rng
         self.made += 1
@@ -150,7 +152,7 @@ class World:
         drawn = rng.gauss(0, 1)
         value = drawn if heat is None else heat
         place = {"id": f"e{index}", "entity": f"d{partition}", "time": time}
-        features = {"heat": value, "kind": kind or rng.choice("ab")}
+        features = {"heat": value, "kind": kind or rng.choice("ab"), **more}
         offset = self.add(DATA.of("s"), partition, place | {"features": features})
         chance = 1 / (1 + math.exp(-drawn))
         for arm, version in (arms or {}).items():

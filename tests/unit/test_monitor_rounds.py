@@ -8,18 +8,20 @@ import msgspec
 import pytest
 
 from schemas.events.monitor import AlertRaised, AlertResolved, DataQuarantined, RolloutMeasured, WindowMeasured
-from schemas.specs import CategoryFeature
+from schemas.specs import BoolFeature, CategoryFeature
 from schemas.topics import DATA, LABELS, PREDICTIONS, SHADOW
 from services.monitor.domain.alerts import Alert
 from services.monitor.domain.clock import micros
 from services.monitor.domain.facts import Run
 from services.monitor.domain.state import dump, load
 from services.monitor.intake import Intake
+from services.monitor.reference import Reference
 from services.monitor.rounds import Engine
 from services.monitor.words import Word
-from tests.unit.monitor_cases import START, STREAM, World, engine, facts, rollout
+from tests.unit.monitor_cases import MODEL, START, STREAM, World, candidate, engine, facts, reference_document, rollout
 
 KIND = CategoryFeature(type="category", values=("a", "b"), slice=True)
+NUMBERS, LOSS = {"task": "regression"}, reference_document()["expected"]["losses"]["brier"]
 SERVING = facts(rollout(1))
 IN_SHADOW = facts(rollout(1), rollout(2, challenger=2))
 
@@ -490,3 +492,41 @@ def test_quality_is_measured_of_every_arm_and_slice_too() -> None:
     assert sum(each.quality.labelled for each in last.slices) == last.quality.labelled == 200
     assert all(each.quality.errors["roc_auc"] > last.quality.errors["roc_auc"] for each in last.slices)
     assert last.quality.errors.keys() == {"roc_auc", "accuracy", "brier", "log_loss"}
+
+
+def test_when_other_features_are_sliced_what_was_seen_of_the_first_is_not_taken_for_theirs() -> None:
+    first, other = KIND.model_copy(update={"slice": True}), BoolFeature(type="bool", slice=True)
+    before = STREAM.model_copy(update={"features": STREAM.features | {"kind": first, "hot": BoolFeature(type="bool")}})
+    kind = KIND.model_copy(update={"slice": False})
+    after = STREAM.model_copy(update={"features": STREAM.features | {"kind": kind, "hot": other}})
+    world, watched, said = World(1), engine(), []
+
+    for spec in (before, before, after, after):
+        watched.intake = Intake(spec=spec)
+        for _ in range(200):
+            world.event(arms={"champion": 1}, more={"hot": world.rng.random() < 0.3})
+        said.append(events(watched.take(world.lanes(watched), replace(SERVING, spec=spec)), WindowMeasured)[-1].slices)
+
+    assert [{each.feature for each in slices} for slices in said[1:]] == [{"kind"}, set(), {"hot"}]
+
+
+def test_what_is_expected_of_numbers_counts_every_pair_however_late_the_shadow_is_heard() -> None:
+    world, together, apart = World(8), engine(), engine()
+    document = reference_document()
+    document = document | {"expected": document["expected"] | {"losses": {"squared": LOSS, "absolute": LOSS}}}
+    known = replace(IN_SHADOW, models={"m": replace(IN_SHADOW.models["m"], spec=MODEL.model_copy(update=NUMBERS))})
+    for each in (together, apart):
+        each.references = {("m", v): Reference.of(document, candidate(v), STREAM) for v in (1, 2)}
+
+    for _ in range(4):
+        for _ in range(100):
+            world.event(arms={"champion": 1, "shadow": 2}, revision=2)
+        together.take(world.lanes(together), known)
+        lanes = world.lanes(apart)
+        apart.take({where: lane for where, lane in lanes.items() if where[0] != SHADOW.of("m")}, known)
+        apart.take({where: lane for where, lane in lanes.items() if where[0] == SHADOW.of("m")}, known)
+
+    expected = [each.state.models["m"].evidence["1:2"].expected for each in (together, apart)]
+    assert [each.n for each in expected] == [400, 400]
+    assert expected[0].total == pytest.approx(expected[1].total)
+    assert sum(len(block.offsets) for block in apart.state.rows.blocks.values()) == 0

@@ -8,10 +8,12 @@ from schemas.events.monitor import Groups, Pairs
 from schemas.specs import Rollout as Policy
 from services.deployer.domain.sequential import Verdict, variance_of, verdict_of
 from services.monitor.domain.groups import BUCKETS, Grouped, bucket_of
-from services.monitor.domain.pairs import Sums
+from services.monitor.domain.join import Score, Settled
+from services.monitor.domain.pairs import Evidence, Sums
 from tests.unit.rollout_cases import POLICY, Case, Told, Trial
 
 SEEDS = 60
+_DAY = 86_400_000_000
 EQUAL = Case()
 WORSE = Case(by=POLICY.margin)
 BETTER = Case(by=-POLICY.margin)
@@ -124,3 +126,25 @@ def test_what_is_kept_of_groups_is_bounded_however_long_a_rollout_takes() -> Non
     assert 16 <= len(grouped.stretches) <= 32
     assert sum(count for count, _ in grouped.stretches.values()) == grouped.counts.sum() == 20_000
     assert sum(total for _, total in grouped.stretches.values()) == pytest.approx(grouped.totals.sum())
+
+
+def test_scattered_wrong_dates_do_not_widen_the_stretches_of_time() -> None:
+    rng, began = np.random.default_rng(8), 10_000 * _DAY
+    evidence = Evidence(champion=1, challenger=2, since=began)
+
+    for day in range(20):
+        right = began + day * _DAY + rng.integers(0, _DAY, 100)
+        wrong = rng.integers(0, 20_000 * _DAY, 20)
+        times = np.append(right, wrong)
+        evidence.expect(rng.normal(size=120), rng.integers(0, BUCKETS, 120), times, began + (day + 1) * _DAY)
+        matured = [time for time in times.tolist() if time <= began + (day + 1) * _DAY]
+        evidence.settle("binary", [settled(time) for time in sorted(matured)])
+
+    assert all(16 <= len(sums.groups.stretches) <= 32 for sums in (evidence.pairs, evidence.expected))
+    assert all(sums.groups.length <= 2 * _DAY for sums in (evidence.pairs, evidence.expected))
+
+
+def settled(time: int) -> Settled:
+    """A pair."""
+    arms = Score(1, 1, "champion", (0.5,)), Score(2, 1, "shadow", (0.6,))
+    return Settled(time, 0, "", 1.0, *arms)

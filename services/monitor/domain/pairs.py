@@ -81,6 +81,7 @@ class Evidence(Struct, kw_only=True):
     labels: Floats = field(default_factory=lambda: np.empty(0))
     outputs: dict[int, Floats] = field(default_factory=dict)
     told: Told = Told()
+    since: int | None = None  # the clock when it began: what is dated before, is taken as of then
 
     def score(self, version: int, events: int, counts: Whole | None) -> None:
         """An arm scored events; their scores counted over its own frozen bins (bins,), where it has a reference."""
@@ -88,6 +89,14 @@ class Evidence(Struct, kw_only=True):
         if counts is not None:
             held = self.scores.get(version)
             self.scores[version] = counts if held is None else held + counts
+
+    def expect(self, differences: Floats, buckets: Whole, times: Whole, now: int | None) -> None:
+        """Events (n,) by what both arms are expected to lose; none is dated beyond `now`."""
+        times = self._dated(times)
+        self.expected.add(differences, buckets, times if now is None else np.minimum(times, now))
+
+    def _dated(self, times: Whole) -> Whole:
+        return times if self.since is None else np.maximum(times, self.since)
 
     def settle(self, task: Task, pairs: Sequence[Settled]) -> None:
         """Matured events with both scores, in canonical order."""
@@ -97,7 +106,7 @@ class Evidence(Struct, kw_only=True):
         outputs = {version: _outputs(pairs, version) for version in (self.champion, self.challenger)}
         champion, challenger = (losses(task, labels, each) for each in outputs.values())
         revisions, buckets = np.array([pair.served.revision for pair in pairs]), _buckets(pairs)
-        times = np.array([pair.time for pair in pairs], dtype=np.int64)
+        times = self._dated(np.array([pair.time for pair in pairs], dtype=np.int64))
         self.pairs.add(challenger - champion, buckets, times)
         for revision in np.unique(revisions).tolist():
             mine = revisions == revision

@@ -44,7 +44,7 @@ class Baseline:
 class Realised(Struct, kw_only=True):
     """The newest matured, labelled, served predictions of one version: n keys, labels (n,), outputs (n, outputs).
 
-    Beside them their weights (n,), arms (n,) by ARMS, and slices (n, sliced features).
+    Beside them their weights (n,), arms (n,) by ARMS, and slices (n, 1 + sliced features).
     """
 
     keys: list[tuple[int, int, str]] = field(default_factory=list)  # time, partition, id

@@ -53,6 +53,7 @@ class ModelState(Struct, kw_only=True):
     join: Join = field(default_factory=Join)
     refused: int = 0  # records in its topics that no scorer writes
     answered: Vector = field(default_factory=dict)  # input partition → next input offset without an answer
+    shadowed: Vector = field(default_factory=dict)  # likewise, of the shadow's answers
     clock: int | None = None
     versions: dict[int, VersionState] = field(default_factory=dict)
     evidence: dict[str, Evidence] = field(default_factory=dict)
