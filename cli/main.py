@@ -7,6 +7,7 @@ import typer
 
 from cli import (
     apply,
+    as_of,
     audit,
     backfill,
     dead_letters,
@@ -49,6 +50,7 @@ for order in orders.COMMANDS:
     app.command(rich_help_panel="Orders")(order)
 app.command()(backfill.backfill)
 app.command()(why.why)
+app.command()(as_of.as_of)
 app.command()(reproduce.reproduce)
 app.command()(replay.replay)
 app.add_typer(audit.app, name="audit")

@@ -60,7 +60,7 @@ COMMANDS = (rollback, freeze, unfreeze, promote, train, approve, refuse, retire)
 
 
 def _order(model: str, order: str, reason: str, actor: str | None) -> None:
-    path = f"/models/{_name(model)}/{order}"
+    path = f"{model_path(model)}/{order}"
     with registry("operator", actor=actor) as client:
         answer = client.act(path, reason)
     _say(f"{model}: {order} ordered (event {answer['event_id']})")
@@ -71,6 +71,15 @@ def _decide(version: str, verdict: str, role: Role, reason: str, actor: str | No
     with registry(role, actor=actor) as client:
         answer = client.act(path, reason)
     _say(f"{version} is {answer['stage']}{_still_needed(answer)}")
+
+
+def model_path(model: str) -> str:
+    """Where a model stands in the registry's API.
+
+    Raises:
+        typer.BadParameter: it is not a model's name.
+    """
+    return f"/models/{_name(model)}"
 
 
 def version_path(version: str) -> str:

@@ -104,6 +104,7 @@ REGISTRY: Final = LifecycleTopic(
         registry.ModelApplied,
         registry.ModelRegistered,
         registry.ApprovalRequested,
+        registry.ApprovalGiven,
         registry.ModelApproved,
         registry.ModelRefused,
         registry.ModelRetired,

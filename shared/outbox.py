@@ -46,8 +46,8 @@ class Work:
         correlation_id: str | None = None,
         causation_id: str | None = None,
         traceparent: str | None = None,
-    ) -> None:
-        """Say `event` when, and only if, the transaction commits.
+    ) -> Envelope:
+        """Say `event` when, and only if, the transaction commits; returns it as it will be said.
 
         Correlation, causation and trace go on from the cause, or from the arguments where work outlives its cause
         (jobs, the data plane). `id` is given where an event can be derived again and must be the same.
@@ -69,10 +69,15 @@ class Work:
             traceparent=None,
             event=event,
         )
-        headers = [[name, value.decode()] for name, value in envelope.headers()]
-        context = traceparent or telemetry.current_traceparent()
+        await self.put(envelope, traceparent or telemetry.current_traceparent())
+        return envelope
+
+    async def put(self, said: Envelope, context: str | None) -> None:
+        """Into the outbox, behind what else is said of its aggregate."""
+        event, headers = said.event, [[name, value.decode()] for name, value in said.headers()]
+        row = (TOPIC_OF[type(event)].name, event.key, event.encode(), headers, context)
         await self.connection.execute(QUERIES["lock_aggregate"], event.key)
-        await self.connection.execute(QUERIES["say"], topic.name, event.key, event.encode(), headers, context)
+        await self.connection.execute(QUERIES["say"], *row)
 
 
 @asynccontextmanager

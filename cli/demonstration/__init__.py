@@ -10,5 +10,6 @@ counting.py   exactly one prediction an event, counted from the raw topics
 quality.py    served quality against a version's own artifact
 lifecycles.py runs, versions, rollouts and alerts from the lifecycle topics
 traces.py     one trace a lifecycle, asked from Zipkin
+resolving.py  one call tells all that stands behind a prediction
 checks.py     what must hold                          report.py    all of it as one JSON
 """

@@ -1,12 +1,13 @@
 """What must hold, each with a name, a verdict and the reason for it. None: not due yet, or not promised."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cli.demonstration.counting import Count
 from cli.demonstration.lifecycles import Champion, Lifecycles, Run
 from cli.demonstration.plan import Promises
 from cli.demonstration.quality import Gain, Served
+from cli.demonstration.resolving import Resolved
 from cli.demonstration.traces import Trace
 from schemas.events.monitor import TrainingRequested
 from schemas.events.registry import RolloutOrdered
@@ -14,6 +15,7 @@ from schemas.events.registry import RolloutOrdered
 LIVE = frozenset({"ingestor", "monitor", "trainer", "validator", "registry", "deployer", "scorer"})
 JUDGED = LIVE - {"deployer", "scorer"}
 FAILED = JUDGED - {"validator"}
+RESOLVED_WITHIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,18 @@ def labels_add_up(states: Mapping[str, Mapping[str, int]], predictions: Mapping[
 def nothing_given_up(given_up: list[str]) -> Check:
     """Whatever held event time came to its end."""
     return Check(not given_up, f"held for too long: {given_up}" if given_up else "whatever held event time ended")
+
+
+def predictions_resolve(resolved: Sequence[Resolved]) -> Check:
+    """One call tells all that stands behind a prediction, in less than a second."""
+    if not resolved:
+        return Check(None, "there are no predictions yet")
+    partial = {each.prediction: each.missing for each in resolved if each.missing}
+    seconds = sorted(each.seconds for each in resolved)
+    told = f"{len(resolved)} random ones: {len(resolved) - len(partial)} whole, in {seconds[len(seconds) // 2]:.3f} s"
+    if partial:
+        return Check(False, f"{told}; such as {dict(list(partial.items())[:3])}")
+    return Check(seconds[-1] < RESOLVED_WITHIN_SECONDS, f"{told}, the slowest in {seconds[-1]:.3f} s")
 
 
 def second_version(lifecycles: Lifecycles, models: tuple[str, ...], promises: Promises, *, due: bool) -> Check:

@@ -58,6 +58,14 @@ class Evidence:
                 found[model] = gain(self.topics, model, self.labels, since, over=first, artifact=artifact)
         return found
 
+    def predictions(self) -> list[str]:
+        """The ids of all."""
+        return [
+            f"{answer.event_id}@{model}:{answer.version}"
+            for model in self.declared.names
+            for _, answer in self.topics.answers[model]
+        ]
+
     def predicted_events(self) -> dict[str, int]:
         """Model → distinct events that it answered."""
         return {

@@ -15,6 +15,7 @@ from cli.demonstration.lags import Monitor
 from cli.demonstration.lifecycles import Run
 from cli.demonstration.plan import Plan
 from cli.demonstration.quality import Gain, Served
+from cli.demonstration.resolving import Resolved, resolved, sampled
 from cli.demonstration.traces import Trace, Zipkin
 from shared.objects import Objects
 from shared.settings import S3Settings
@@ -47,6 +48,7 @@ class Findings:
     gains: Mapping[str, Gain]
     traces: Mapping[str, Trace]
     label_states: Mapping[str, Mapping[str, int]]
+    resolved: list[Resolved]
 
 
 def make(plan: Plan, evidence: Evidence, how: Circumstances, zipkin: Zipkin) -> Json:
@@ -62,6 +64,7 @@ def make(plan: Plan, evidence: Evidence, how: Circumstances, zipkin: Zipkin) -> 
         gains=evidence.gains(Objects(S3Settings())),
         traces=_traces(runs, zipkin) if plan.traced else {},
         label_states=by_model(how.monitor.joins) if how.monitor else {},
+        resolved=_resolved(evidence.predictions()),
     )
     verdicts = _verdicts(plan, evidence, how, found)
     return {
@@ -69,6 +72,7 @@ def make(plan: Plan, evidence: Evidence, how: Circumstances, zipkin: Zipkin) -> 
         **_course(plan, how),
         **_data_plane(evidence, how, found),
         **_control_plane(evidence, found),
+        "resolved_seconds": sorted(each.seconds for each in found.resolved),
     }
 
 
@@ -93,6 +97,7 @@ def _verdicts(plan: Plan, evidence: Evidence, how: Circumstances, found: Finding
         "second_version": checks.second_version(lifecycles, evidence.declared.names, promises, due=due),
         "quality": checks.quality(found.served, promises, due=due),
         "gain": checks.gain(found.gains, promises, due=due),
+        "predictions_resolve": checks.predictions_resolve(found.resolved),
         whole[0]: whole[1],
     }
 
@@ -149,6 +154,11 @@ def _numbers(models: tuple[str, ...]) -> dict[str, int]:
         return {
             each["run_id"]: each["version"] for model in models for each in registry.pages(f"/models/{model}/versions")
         }
+
+
+def _resolved(predictions: list[str]) -> list[Resolved]:
+    with Registry("viewer") as registry:
+        return resolved(registry, sampled(predictions))
 
 
 def _traces(runs: list[Run], zipkin: Zipkin) -> dict[str, Trace]:

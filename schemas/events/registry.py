@@ -6,7 +6,7 @@ from pydantic import Field
 
 from schemas.events.base import Event
 from schemas.events.parts import Digest, Gate, Release, Time
-from schemas.specs import ModelSpec, StreamSpec
+from schemas.specs import ModelSpec, Part, StreamSpec
 
 
 class StreamApplied(Event, event="stream.applied", version=(1, 1), key="stream"):
@@ -45,6 +45,15 @@ class ApprovalRequested(Event, event="approval.requested", key="model"):
     version: int = Field(ge=1)
     approval: Literal["required", "four_eyes"]
     expires_at: Time
+
+
+class ApprovalGiven(Event, event="approval.given", key="model"):
+    """Somebody said yes, and somebody else has to, too."""
+
+    model: str
+    version: int = Field(ge=1)
+    actor: str
+    reason: str
 
 
 class ModelApproved(Event, event="model.approved", version=(1, 1), key="model"):
@@ -88,9 +97,26 @@ class TrainingOrdered(Event, event="training.ordered", key="model"):
     reason: str
 
 
-class AuditAdvanced(Event, event="audit.advanced", key="chain"):
-    """The audit log has a new last row. Said with every act, so that a chain cut short or sealed anew is found."""
+class AuditRow(Part):
+    """A row of the audit log as it was sealed; `what` is the very text."""
+
+    at: Time
+    actor: str
+    action: str
+    subject: str
+    reason: str
+    event_id: str
+    what: str
+    previous_hash: str
+
+
+class AuditAdvanced(Event, event="audit.advanced", version=(1, 1), key="chain"):
+    """The audit log has a new last row. Said with every act, so that a chain cut short or sealed anew is found.
+
+    1.1 added the row itself: the log can be written again from the bus, and says in which order all else was heard.
+    """
 
     chain: Literal["registry.audit"]
     position: int = Field(ge=1)
     hash: Digest
+    row: AuditRow | None = None

@@ -1,8 +1,8 @@
 """The registry's ladder of roles: who reads, who acts, who approves."""
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
-from fastapi import Depends
+from fastapi import Depends, HTTPException, Path, Request
 from pydantic import SecretStr
 
 from services.registry.settings import Settings
@@ -13,6 +13,19 @@ Role: TypeAlias = Literal["viewer", "operator", "approver"]
 Viewer = Annotated[Actor, Depends(Needs("viewer"))]
 Operator = Annotated[Actor, Depends(Needs("operator"))]
 Approver = Annotated[Actor, Depends(Needs("approver"))]
+
+
+ModelName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="A model's or stream's name.")]
+Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Of a version.")]
+P = TypeVar("P")
+
+
+def part(request: Request, name: str, kind: type[P]) -> P:
+    """A part of the app, once it is open."""
+    found = getattr(request.app.state, name, None)
+    if not isinstance(found, kind):
+        raise HTTPException(503, "the registry is starting")
+    return found
 
 
 def tokens_of(settings: Settings) -> dict[str, SecretStr]:

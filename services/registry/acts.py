@@ -1,8 +1,7 @@
 """What people do to the record: apply, approve, refuse, retire, order, train. Each act: one transaction, one event."""
 
-import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from schemas.declarations import Spec
 from schemas.events.base import Event
 from schemas.events.parts import Release
 from schemas.events.registry import (
+    ApprovalGiven,
     ModelApplied,
     ModelApproved,
     ModelRefused,
@@ -22,12 +22,10 @@ from schemas.events.registry import (
 )
 from schemas.specs import ModelSpec, StreamSpec
 from services.registry.chain import note
-from services.registry.domain.audit import Entry
+from services.registry.deeds import DEEDS, Decision
 from services.registry.domain.plan import Change, plan
 from services.registry.domain.stages import (
     NotAwaited,
-    Passage,
-    Stage,
     check_awaiting,
     check_retirable,
     is_approved,
@@ -83,12 +81,11 @@ class Acts:
             async with unit_of_work(self.pool, "registry") as work:
                 store = Store(work.connection)
                 await store.lock_apply()
-                changes, now = plan(specs, await store.declared()), datetime.now(UTC)
+                changes = plan(specs, await store.declared())
                 applied = [change for change in changes if change.verdict != "unchanged"]
                 check_approval_stays(applied, word.actor)
-                entries = [await _applied(work, change, word, now) for change in applied]
-                if entries:
-                    await note(work, *entries)
+                await store.lock_models([change.name for change in applied if change.kind == "model"])
+                await _do(work, *(_declaration(change, word) for change in applied))
             return changes
 
     async def _make_topics(self, changes: Sequence[Change]) -> None:
@@ -110,14 +107,8 @@ class Acts:
             store, now = Store(work.connection), datetime.now(UTC)
             version = await _locked_version(store, model, number)
             check_awaiting(version.stage, version.expires_at, now)
-            actors = await store.approve(model, number, actor=word.actor, reason=word.reason, at=now)
-            said = None
-            if is_approved(version.approval or "required", actors):
-                release = Release(version=number, candidate=version.candidate)
-                said = ModelApproved(
-                    model=model, version=number, release=release, actors=tuple(actors), reason=word.reason
-                )
-            await _decide(work, version, _Decision(action="approve", stage="approved", said=said, word=word, at=now))
+            said = _yes(version, await store.approvers(model, number), word)
+            await _decide(work, version, said, "approve")
 
     async def refuse(self, model: str, number: int, word: Word, *, expired: bool = False) -> None:
         """Say no, for good; `expired` when it is the clock that says it.
@@ -131,7 +122,7 @@ class Acts:
             version = await _locked_version(store, model, number)
             check_awaiting(version.stage, None if expired else version.expires_at, now)
             said = ModelRefused(model=model, version=number, actor=word.actor, reason=word.reason)
-            await _decide(work, version, _Decision(action="refuse", stage="refused", said=said, word=word, at=now))
+            await _decide(work, version, said, "refuse")
 
     async def refuse_expired(self) -> int:
         """Refuse what nobody answered in time; returns how many."""
@@ -154,11 +145,10 @@ class Acts:
             NotAwaited: it is live, or retired already.
         """
         async with unit_of_work(self.pool, "registry") as work:
-            store, now = Store(work.connection), datetime.now(UTC)
-            version = await _locked_version(store, model, number)
+            version = await _locked_version(Store(work.connection), model, number)
             check_retirable(version.stage)
             said = ModelRetired(model=model, version=number, actor=word.actor, reason=word.reason)
-            await _decide(work, version, _Decision(action="retire", stage="retired", said=said, word=word, at=now))
+            await _decide(work, version, said, "retire")
 
     async def order(self, model: str, order: Order, word: Word) -> str:
         """A person's word to the deployer; returns the event's id.
@@ -174,7 +164,9 @@ class Acts:
             if order == "promote" and found.challenger is None:
                 raise NotAwaited(f"{model} has no challenger; there is nothing to promote")
             said = RolloutOrdered(model=model, order=order, actor=word.actor, reason=word.reason)
-            return await _ordered(work, said, word, {"champion": found.champion, "challenger": found.challenger})
+            with telemetry.span(f"registry {order}"):
+                (event_id,) = await _do(work, said)
+            return event_id
 
     async def train(self, model: str, word: Word) -> str:
         """A person's word to the monitor; returns the event's id.
@@ -184,7 +176,9 @@ class Acts:
         """
         async with unit_of_work(self.pool, "registry") as work:
             await _locked_model(Store(work.connection), model)
-            return await _ordered(work, TrainingOrdered(model=model, actor=word.actor, reason=word.reason), word, {})
+            with telemetry.span("registry train"):
+                (event_id,) = await _do(work, TrainingOrdered(model=model, actor=word.actor, reason=word.reason))
+            return event_id
 
 
 def check_approval_stays(changes: Sequence[Change], actor: str) -> None:
@@ -205,13 +199,13 @@ def check_approval_stays(changes: Sequence[Change], actor: str) -> None:
                 )
 
 
-async def _applied(work: Work, change: Change, word: Word, now: datetime) -> Entry:
-    await Store(work.connection).save(change, word.actor, word.reason, now)
-    event_id = await _say(work, _declaration(change, word))
-    fields = [[field.field, field.old, field.new] for field in change.fields]
-    what = {"verdict": change.verdict, "revision": change.revision, "fields": fields}
-    return Entry(at=now, action="apply", subject=f"{change.kind} {change.name}", event_id=event_id, what=what,
-                 actor=word.actor, reason=word.reason)  # fmt: skip
+def _yes(version: Version, before: Sequence[str], word: Word) -> ApprovalGiven | ModelApproved:
+    """What a person's yes is, after those of others: enough, or not yet."""
+    actors = (*before, word.actor) if word.actor not in before else tuple(before)
+    about: dict[str, Any] = {"model": version.model, "version": version.version, "reason": word.reason}
+    if not is_approved(version.approval or "required", actors):
+        return ApprovalGiven(actor=word.actor, **about)
+    return ModelApproved(release=Release(version=version.version, candidate=version.candidate), actors=actors, **about)
 
 
 def _declaration(change: Change, word: Word) -> Event:
@@ -223,44 +217,21 @@ def _declaration(change: Change, word: Word) -> Event:
             return ModelApplied(model=change.name, spec=spec, stream_spec=change.stream, **said)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Decision:
-    """About a version; without `said` it is noted and changes nothing yet."""
-
-    action: str
-    stage: Stage
-    said: Event | None
-    word: Word
-    at: datetime
-
-
-async def _decide(work: Work, version: Version, made: _Decision) -> None:
+async def _decide(work: Work, version: Version, said: Decision, action: str) -> None:
     """In the trace of the version's lifecycle, wherever the request came from."""
-    store, event_id = Store(work.connection), ""
-    who: dict[str, Any] = {"actor": made.word.actor, "reason": made.word.reason, "at": made.at}
-    what = {"from": version.stage, "to": made.stage if made.said else version.stage, "run_id": version.run_id}
-    subject = f"{version.model}:{version.version}"
-    with telemetry.span(f"registry {made.action}", parent=version.traceparent):
-        if made.said:
-            await store.move(Passage(model=version.model, version=version.version, stage=made.stage, **who))
-            event_id = await _say(work, made.said, correlation_id=version.run_id)
-        await note(work, Entry(action=made.action, subject=subject, event_id=event_id, what=what, **who))
+    with telemetry.span(f"registry {action}", parent=version.traceparent):
+        await _do(work, said, correlation_id=version.run_id)
 
 
-async def _ordered(work: Work, said: RolloutOrdered | TrainingOrdered, word: Word, what: dict[str, Any]) -> str:
-    action = said.order if isinstance(said, RolloutOrdered) else "train"
-    with telemetry.span(f"registry {action}"):
-        event_id = await _say(work, said)
-        entry = Entry(at=datetime.now(UTC), action=action, subject=f"model {said.model}", event_id=event_id, what=what,
-                      actor=word.actor, reason=word.reason)  # fmt: skip
-        await note(work, entry)
-    return event_id
-
-
-async def _say(work: Work, said: Event, *, correlation_id: str | None = None) -> str:
-    event_id = str(uuid.uuid4())
-    await work.emit(said, id=event_id, correlation_id=correlation_id)
-    return event_id
+async def _do(work: Work, *words: Event, correlation_id: str | None = None) -> list[str]:
+    """Say it, do to the record what it means, and at last note it; returns the events' ids."""
+    done = []
+    for word in words:
+        because = replace(work, cause=await work.emit(word, correlation_id=correlation_id))
+        done.append((because, await DEEDS[type(word)](word, because)))
+    for because, entry in done:
+        await note(because, entry)
+    return [entry.event_id for _, entry in done]
 
 
 async def _locked_model(store: Store, name: str) -> Model:

@@ -1,17 +1,19 @@
 """The HTTP API: what people and programs ask of the registry. Every route names the role it needs."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 
 from schemas.declarations import MAX_BYTES, Declaration, read
 from schemas.events.monitor import WindowMeasured
-from services.registry.access import Approver, Operator, Viewer, tokens_of
+from services.registry.access import Approver, ModelName, Number, Operator, Viewer, part, tokens_of
 from services.registry.acts import Acts, Order, Word
+from services.registry.artifacts import artifacts
 from services.registry.chain import Chain
 from services.registry.domain.plan import Change, Misfits
 from services.registry.lineage import Lineage, LineageView
+from services.registry.past import past
 from services.registry.problems import ApplyRefused, add_problems, problem, with_lines
 from services.registry.reading import Reading
 from services.registry.settings import Settings
@@ -40,44 +42,42 @@ _YAML = ("text/yaml", "application/yaml", "text/x-yaml", "application/x-yaml")
 _LARGEST = 2**31 - 1
 Limit = Annotated[int, Query(ge=1, le=500)]
 Before = Annotated[int | None, Query(ge=0, le=_LARGEST)]
+Place = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
+After = Annotated[str, Query(max_length=255, pattern=r"^[^\x00]*$")]
 From = Annotated[int, Query(ge=0, le=2**63 - 1)]
 people = APIRouter(tags=["acts"])
 record = APIRouter(tags=["record"])
 
 
+ROUTERS = (people, record, past, artifacts)
+
+
 def api(settings: Settings) -> FastAPI:
     """The app; the parts in `app.state` are set when the database is open."""
-    routes = [*people.routes, *record.routes]  # the routes themselves, not routers: check_routes sees each
+    routes = [route for router in ROUTERS for route in router.routes]  # not routers: check_routes sees each
     app = bare_app("modelbus registry", routes)
     app.add_middleware(Doorkeeper, tokens=tokens_of(settings), refuse=problem)
     add_problems(app)
     return app
 
 
-def _opened(request: Request, name: str) -> Any:
-    part = getattr(request.app.state, name, None)
-    if part is None:
-        raise HTTPException(503, "the registry is starting")
-    return part
-
-
 def _acts(request: Request) -> Acts:
-    return cast(Acts, _opened(request, "acts"))
+    return part(request, "acts", Acts)
 
 
 def _reading(request: Request) -> Reading:
-    return cast(Reading, _opened(request, "reading"))
+    return part(request, "reading", Reading)
 
 
 def _chain(request: Request) -> Chain:
-    return cast(Chain, _opened(request, "chain"))
+    return part(request, "chain", Chain)
 
 
 def _lineage(request: Request) -> Lineage:
-    return cast(Lineage, _opened(request, "lineage"))
+    return part(request, "lineage", Lineage)
 
 
-def _named(model: str, version: Annotated[int, Path(ge=1, le=_LARGEST)]) -> tuple[str, int]:
+def _named(model: ModelName, version: Number) -> tuple[str, int]:
     return model, version
 
 
@@ -110,7 +110,7 @@ async def apply(
     acts: Doing,
     declarations: Annotated[list[Declaration], Depends(_yaml)],
     dry_run: bool = False,
-    reason: Annotated[str, Query(max_length=1000)] = "applied",
+    reason: Annotated[str, Query(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")] = "applied",
 ) -> PlanView:
     """Declare streams and models, or say what that would change."""
     specs = [declaration.spec for declaration in declarations]
@@ -126,25 +126,25 @@ def _change(change: Change) -> ChangeView:
 
 
 @people.post("/models/{model}/rollback")
-async def rollback(model: str, because: Because, actor: Operator, acts: Doing) -> Ordered:
+async def rollback(model: ModelName, because: Because, actor: Operator, acts: Doing) -> Ordered:
     """End the running rollout, or restore the champion before."""
     return await _order(acts, model, "rollback", actor, because)
 
 
 @people.post("/models/{model}/freeze")
-async def freeze(model: str, because: Because, actor: Operator, acts: Doing) -> Ordered:
+async def freeze(model: ModelName, because: Because, actor: Operator, acts: Doing) -> Ordered:
     """Leave who serves as it is until unfrozen."""
     return await _order(acts, model, "freeze", actor, because)
 
 
 @people.post("/models/{model}/unfreeze")
-async def unfreeze(model: str, because: Because, actor: Operator, acts: Doing) -> Ordered:
+async def unfreeze(model: ModelName, because: Because, actor: Operator, acts: Doing) -> Ordered:
     """Let rollouts go on."""
     return await _order(acts, model, "unfreeze", actor, because)
 
 
 @people.post("/models/{model}/promote")
-async def promote(model: str, because: Because, actor: Operator, acts: Doing) -> Ordered:
+async def promote(model: ModelName, because: Because, actor: Operator, acts: Doing) -> Ordered:
     """Make the challenger the champion without waiting for evidence."""
     return await _order(acts, model, "promote", actor, because)
 
@@ -158,7 +158,7 @@ def _word(actor: Actor, because: Because) -> Word:
 
 
 @people.post("/models/{model}/train")
-async def train(model: str, because: Because, actor: Operator, acts: Doing) -> Ordered:
+async def train(model: ModelName, because: Because, actor: Operator, acts: Doing) -> Ordered:
     """Ask for a training run now."""
     return Ordered(event_id=await acts.train(model, _word(actor, because)))
 
@@ -185,32 +185,32 @@ async def retire(version: Named, because: Because, actor: Operator, acts: Doing,
 
 
 @record.get("/streams")
-async def streams(_: Viewer, reading: Looking, after: str = "", limit: Limit = 100) -> Page[StreamView]:
+async def streams(_: Viewer, reading: Looking, after: After = "", limit: Limit = 100) -> Page[StreamView]:
     """Streams by name."""
     return await reading.streams(after, limit)
 
 
 @record.get("/streams/{stream}")
-async def stream(stream: str, _: Viewer, reading: Looking) -> StreamView:
+async def stream(stream: ModelName, _: Viewer, reading: Looking) -> StreamView:
     """One stream as declared now."""
     return await reading.stream(stream)
 
 
 @record.get("/models")
-async def models(_: Viewer, reading: Looking, after: str = "", limit: Limit = 100) -> Page[ModelView]:
+async def models(_: Viewer, reading: Looking, after: After = "", limit: Limit = 100) -> Page[ModelView]:
     """Models by name."""
     return await reading.models(after, limit)
 
 
 @record.get("/models/{model}")
-async def model(model: str, _: Viewer, reading: Looking) -> ModelView:
+async def model(model: ModelName, _: Viewer, reading: Looking) -> ModelView:
     """One model as declared now, and who serves it."""
     return await reading.model(model)
 
 
 @record.get("/models/{model}/versions")
 async def versions(
-    model: str, _: Viewer, reading: Looking, after: Before = None, limit: Limit = 100
+    model: ModelName, _: Viewer, reading: Looking, after: Before = None, limit: Limit = 100
 ) -> Page[VersionSummary]:
     """Versions of a model, newest first."""
     return await reading.versions(model, after, limit)
@@ -230,34 +230,36 @@ async def lineage(version: Named, _: Viewer, traced: Tracing) -> LineageView:
 
 @record.get("/models/{model}/rollouts")
 async def rollouts(
-    model: str, _: Viewer, reading: Looking, after: Before = None, limit: Limit = 100
+    model: ModelName, _: Viewer, reading: Looking, after: Before = None, limit: Limit = 100
 ) -> Page[RolloutView]:
     """Rollouts of a model with their steps, newest first."""
     return await reading.rollouts(model, after, limit)
 
 
 @record.get("/models/{model}/runs")
-async def runs(model: str, _: Viewer, reading: Looking, after: Before = None, limit: Limit = 100) -> Page[RunView]:
+async def runs(model: ModelName, _: Viewer, reading: Looking, after: Place = None, limit: Limit = 100) -> Page[RunView]:
     """Training runs of a model, newest first."""
     return await reading.runs(model, after, limit)
 
 
 @record.get("/models/{model}/alerts")
-async def alerts(model: str, _: Viewer, reading: Looking, after: Before = None, limit: Limit = 100) -> Page[AlertView]:
+async def alerts(
+    model: ModelName, _: Viewer, reading: Looking, after: Place = None, limit: Limit = 100
+) -> Page[AlertView]:
     """Alerts of a model, newest first."""
     return await reading.alerts(model, after, limit)
 
 
 @record.get("/models/{model}/windows")
 async def windows(
-    model: str, _: Viewer, reading: Looking, after: Before = None, limit: Limit = 100
+    model: ModelName, _: Viewer, reading: Looking, after: Place = None, limit: Limit = 100
 ) -> Page[WindowMeasured]:
     """The latest measured windows of a model, newest first; only so many are kept."""
     return await reading.windows(model, after, limit)
 
 
 @record.get("/tables")
-async def tables(_: Viewer, reading: Looking, after: str = "", limit: Limit = 100) -> Page[TableView]:
+async def tables(_: Viewer, reading: Looking, after: After = "", limit: Limit = 100) -> Page[TableView]:
     """The latest version of every table, by name."""
     return await reading.tables(after, limit)
 

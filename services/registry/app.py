@@ -14,9 +14,12 @@ from schemas.topics import DEPLOYER, INGESTOR, MONITOR, TRAINER, VALIDATOR
 from services.registry import handlers as on
 from services.registry.acts import Acts
 from services.registry.api import api
+from services.registry.artifacts import Stored
 from services.registry.chain import Chain
 from services.registry.lineage import Lineage
+from services.registry.past import Past
 from services.registry.reading import Reading
+from services.registry.rebuild import Rebuild
 from services.registry.settings import Settings
 from shared.access import check_routes
 from shared.bus import Handlers
@@ -68,6 +71,7 @@ async def opened() -> AsyncIterator[Service]:
     @asynccontextmanager
     async def around(service: Service) -> AsyncIterator[None]:
         check_routes(app)
+        await rebuild_if_empty(service)
         open_to_callers(app, service)
         yield
 
@@ -78,11 +82,19 @@ async def opened() -> AsyncIterator[Service]:
         yield service
 
 
+async def rebuild_if_empty(service: Service) -> None:
+    """A registry whose database was lost makes it again from the topics before it hears anything new."""
+    by_event = {event: handler for table in handlers(service).values() for event, handler in table.items()}
+    await Rebuild(pool=service.pool, kafka=service.kafka, handlers=by_event).run()
+
+
 def open_to_callers(app: FastAPI, service: Service) -> None:
     app.state.acts = Acts(pool=service.pool, kafka=service.kafka)
     app.state.reading = Reading(service.pool)
     app.state.chain = Chain(pool=service.pool, kafka=service.kafka)
+    app.state.past = Past(pool=service.pool)
     objects = Objects(S3Settings())
+    app.state.stored = Stored(pool=service.pool, objects=objects)
     app.state.lineage = Lineage(pool=service.pool, objects=objects)
 
 

@@ -1,12 +1,13 @@
 """The audit log as a chain: rows are added with their head said, and held against the heads that were said."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import asyncpg
 
 from schemas import envelope
-from schemas.events.registry import AuditAdvanced
+from schemas.envelope import Envelope
+from schemas.events.registry import AuditAdvanced, AuditRow
 from schemas.topics import REGISTRY
 from services.registry.domain.audit import Break, Entry, Row, Verification
 from services.registry.store import QUERIES, Store
@@ -20,11 +21,21 @@ _SAID = AuditAdvanced.type_name().encode()
 Heads = dict[int, set[str]]
 
 
-async def note(work: Work, *entries: Entry) -> None:
+class Retold(Work):
+    """Work whose outcome stands on the bus already: the record follows, and nothing is said again."""
+
+    async def put(self, said: Envelope, context: str | None) -> None:
+        """Nothing."""
+
+
+async def note(work: Work, entry: Entry) -> None:
     """Add to the audit log and say its new head. Last in the transaction: whoever holds the chain waits for nobody."""
-    position, sealed = await Store(work.connection).audit(*entries)
-    said = AuditAdvanced(chain="registry.audit", position=position, hash=f"sha256:{sealed}")
-    await work.emit(said, causation_id=entries[-1].event_id or None)
+    if isinstance(work, Retold):  # its row is restored as it was sealed
+        return
+    row = await Store(work.connection).audit(entry)
+    sealed = AuditRow.model_validate({name: getattr(row, name) for name in AuditRow.model_fields})
+    said = AuditAdvanced(chain="registry.audit", position=row.position, hash=f"sha256:{row.hash}", row=sealed)
+    await work.emit(said, causation_id=entry.event_id or None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,20 +48,50 @@ class Verdict:
     broken: Break | None
 
 
+@dataclass(kw_only=True)
+class Said:
+    """The heads that the registry's topic holds: hashes by position; more than one where the chain was said anew.
+
+    What was read is remembered, so that the topic is read once.
+    """
+
+    heads: Heads = field(default_factory=dict)
+    read_to: dict[int, int] = field(default_factory=dict)
+
+    def read_on(self, kafka: KafkaSettings) -> None:
+        """To the topic's end.
+
+        Raises:
+            confluent_kafka.KafkaException: the broker refused or did not answer.
+        """
+        with Reader(kafka, "modelbus.registry.audit", _BATCH_RECORDS) as reader:
+            for partition, (start, end) in reader.spans(REGISTRY.name).items():
+                for batch in reader.read(REGISTRY.name, partition, self.read_to.get(partition, start), end):
+                    for head in filter(None, map(_head, batch)):
+                        self.heads.setdefault(head.position, set()).add(head.hash.removeprefix("sha256:"))
+                self.read_to[partition] = end
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chain:
     """The chain, over the service's database and broker."""
 
     pool: asyncpg.Pool
     kafka: KafkaSettings
+    said: Said = field(default_factory=Said)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def verify(self) -> Verdict:
         """Every row against the one before and against the topic; the topic first, as it only knows what is committed.
 
+        One at a time: whoever asks meanwhile waits, and then reads only what is new.
+
         Raises:
             confluent_kafka.KafkaException: the broker refused or did not answer.
         """
-        return await self.verify_against(await asyncio.to_thread(heads_said, self.kafka))
+        async with self.turn:
+            await asyncio.to_thread(self.said.read_on, self.kafka)
+            return await self.verify_against(self.said.heads)
 
     async def verify_against(self, heads: Heads) -> Verdict:
         """Every row against the one before, and against these heads."""
@@ -64,17 +105,6 @@ class Chain:
 
     async def _rows(self, after: int) -> list[Row]:
         return [Row(**row) for row in await self.pool.fetch(QUERIES["sealed_rows"], after, _ROWS)]
-
-
-def heads_said(kafka: KafkaSettings) -> Heads:
-    """The heads that the registry's topic holds: hashes by position; more than one where the chain was said anew."""
-    heads: Heads = {}
-    with Reader(kafka, "modelbus.registry.audit", _BATCH_RECORDS) as reader:
-        for partition, (start, end) in reader.spans(REGISTRY.name).items():
-            for batch in reader.read(REGISTRY.name, partition, start, end):
-                for head in filter(None, map(_head, batch)):
-                    heads.setdefault(head.position, set()).add(head.hash.removeprefix("sha256:"))
-    return heads
 
 
 def _head(message: Message) -> AuditAdvanced | None:

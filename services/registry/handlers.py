@@ -32,7 +32,6 @@ from services.registry.chain import note
 from services.registry.domain.audit import Entry
 from services.registry.domain.stages import Passage, Stage, stage_at_end, stages_after, strictest
 from services.registry.store import Model, Store
-from shared import telemetry
 from shared.errors import TooEarly
 from shared.outbox import Work
 
@@ -43,27 +42,27 @@ async def on_dataset_committed(event: DatasetCommitted, work: Work) -> None:
 
 async def on_training_requested(event: TrainingRequested, work: Work) -> None:
     store = Store(work.connection)
-    await store.run_requested(event, _at(work), _trace_id())
+    await store.run_requested(event, _at(work), _trace_id(work))
     what = {"run_id": event.run_id, "cut": event.cut.model_dump(mode="json")}
     await _note(work, event, subject=f"model {event.model}", reason=f"{event.reason}: {event.explanation}", what=what)
 
 
 async def on_training_progressed(event: TrainingProgressed, work: Work) -> None:
-    await Store(work.connection).run_progressed(event, _at(work), _trace_id())
+    await Store(work.connection).run_progressed(event, _at(work), _trace_id(work))
 
 
 async def on_model_trained(event: ModelTrained, work: Work) -> None:
     store = Store(work.connection)
     version = await _number(store, work, event.candidate)
     await store.note_stage(_to(work, event.model, version, "trained", f"run {event.run_id}"))
-    await store.run_trained(event, version, _at(work), _trace_id())
+    await store.run_trained(event, version, _at(work), _trace_id(work))
     what = {"run_id": event.run_id, "onnx": event.candidate.onnx.digest, "manifest": event.candidate.manifest.digest}
     await _note(work, event, subject=f"{event.model}:{version}", reason=f"run {event.run_id}", what=what)
 
 
 async def on_training_failed(event: TrainingFailed, work: Work) -> None:
     store = Store(work.connection)
-    await store.run_failed(event, _at(work), _trace_id())
+    await store.run_failed(event, _at(work), _trace_id(work))
     what = {"run_id": event.run_id}
     await _note(work, event, subject=f"model {event.model}", reason=f"{event.reason}: {event.explanation}", what=what)
 
@@ -104,7 +103,7 @@ async def on_rollout_changed(event: RolloutChanged, work: Work) -> None:
     model = await _locked(store, event.model)
     if event.revision <= model.rollout_revision:
         return
-    await store.serve(event, _at(work), _trace_id())
+    await store.serve(event, _at(work), _trace_id(work))
     for version, stage in stages_after(event, await store.stages(event.model)).items():
         await store.move(_to(work, event.model, version, stage, event.reason))
     what: dict[str, Any] = {
@@ -195,7 +194,7 @@ async def _locked(store: Store, name: str) -> Model:
 
 async def _number(store: Store, work: Work, candidate: Candidate) -> int:
     await _locked(store, candidate.model)
-    return await store.number(candidate, telemetry.current_traceparent(), _at(work))
+    return await store.number(candidate, _traceparent(work), _at(work))
 
 
 async def _is_unjudged(store: Store, model: str, version: int) -> bool:
@@ -209,7 +208,7 @@ async def _judge(store: Store, work: Work, event: ModelValidated | ModelRejected
     explanation = event.explanation if isinstance(event, ModelRejected) else "all gates passed"
     await store.judge(event.model, version, event.gates, event.report, explanation)
     await store.move(_to(work, event.model, version, stage, explanation))
-    await store.run_judged(event, version, _at(work), _trace_id())
+    await store.run_judged(event, version, _at(work), _trace_id(work))
 
 
 def _verdicts(gates: Sequence[Gate], report: Artifact | None) -> dict[str, Any]:
@@ -245,6 +244,11 @@ def _at(work: Work) -> datetime:
     return work.cause.time if work.cause else datetime.now(UTC)
 
 
-def _trace_id() -> str | None:
-    traceparent = telemetry.current_traceparent()
+def _traceparent(work: Work) -> str | None:
+    """Of the cause, not of its handling: the same however often the record is rebuilt."""
+    return work.cause.traceparent if work.cause else None
+
+
+def _trace_id(work: Work) -> str | None:
+    traceparent = _traceparent(work)
     return traceparent.split("-")[1] if traceparent else None

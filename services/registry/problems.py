@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from schemas.declarations import Declaration, DeclarationsInvalid, Problem, kind_and_name
 from services.registry.acts import NotDeclared
 from services.registry.domain.plan import Misfits
-from shared.errors import Forbidden, Refusal
+from shared.errors import Fault, Forbidden, Refusal
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,11 @@ def add_problems(app: FastAPI) -> None:
         if isinstance(error, Forbidden):
             return problem(403, "forbidden", str(error))
         return problem(*((404, "unknown") if isinstance(error, NotDeclared) else (409, "refused")), str(error))
+
+    @app.exception_handler(Fault)
+    def store(_: Request, error: Fault) -> JSONResponse:
+        log.warning("a part failed: %s", error)
+        return problem(503, "part-unavailable", str(error))
 
     @app.exception_handler(KafkaException)
     def broker(_: Request, error: KafkaException) -> JSONResponse:

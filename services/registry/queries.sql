@@ -24,6 +24,15 @@ WHERE v.stage = ANY($1::text[])
    OR v.version = (SELECT max(a.version) FROM version a WHERE a.model = v.model AND a.stage = 'archived')
 GROUP BY m.stream, f.value
 
+-- name: stream_before
+-- A stream as it is declared.
+SELECT spec FROM stream WHERE name = $1
+
+-- name: model_before
+-- A model as it is declared, the revision of its stream that it knows, and the stream's own.
+SELECT m.spec, m.stream_revision AS was, s.revision AS now
+FROM stream s LEFT JOIN model m ON m.name = $1 WHERE s.name = $2
+
 -- name: save_stream
 -- The latest revision of a stream.
 INSERT INTO stream (name, revision, spec, actor, applied_at) VALUES ($1, $2, $3, $4, $5)
@@ -63,6 +72,14 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 SELECT position, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"') AS at,
        actor, action, subject, reason, event_id, what::text AS what, previous_hash, hash
 FROM audit WHERE position > $1 ORDER BY position LIMIT $2
+
+-- name: lock_rebuild
+-- One rebuilds at a time.
+SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || ':rebuild', 0))
+
+-- name: is_empty
+-- Whether nothing was heard or done yet.
+SELECT NOT EXISTS (SELECT FROM audit) AND NOT EXISTS (SELECT FROM inbox) AND NOT EXISTS (SELECT FROM stream)
 
 -- name: version_of_run
 -- The version a run became.
@@ -114,33 +131,36 @@ SELECT model, version FROM version WHERE stage = 'awaiting_approval' AND expires
 
 -- name: run_requested
 -- A run was asked for.
-INSERT INTO run (run_id, model, state, reason, request, cut_time, requested_at, trace_id, seen_at)
-VALUES ($1, $2, 'requested', $3, $4, $5, $6, $7, $6)
-ON CONFLICT (run_id) DO UPDATE SET reason = $3, request = $4, cut_time = $5, requested_at = $6, trace_id = $7
+INSERT INTO run (run_id, model, state, reason, request, cut_time, requested_at, trace_id, position)
+VALUES ($1, $2, 'requested', $3, $4, $5, $6, $7, (extract(epoch FROM $6::timestamptz) * 1000000)::bigint)
+ON CONFLICT (run_id) DO UPDATE
+SET position = least(run.position, excluded.position), reason = $3, request = $4, cut_time = $5, requested_at = $6, trace_id = $7
 
 -- name: run_progressed
 -- A run moved on; what is over is over.
-INSERT INTO run (run_id, model, state, stage, done, total, best_score, trace_id, seen_at)
-VALUES ($1, $2, 'training', $3, $4, $5, $6, $7, $8)
+INSERT INTO run (run_id, model, state, stage, done, total, best_score, trace_id, position)
+VALUES ($1, $2, 'training', $3, $4, $5, $6, $7, (extract(epoch FROM $8::timestamptz) * 1000000)::bigint)
 ON CONFLICT (run_id) DO UPDATE
-SET state = CASE WHEN run.state = 'requested' THEN 'training' ELSE run.state END,
+SET position = least(run.position, excluded.position),
+    state = CASE WHEN run.state = 'requested' THEN 'training' ELSE run.state END,
     stage = $3, done = $4, total = $5, best_score = coalesce($6, run.best_score),
     trace_id = coalesce(run.trace_id, $7)
 
 -- name: run_trained
 -- A run produced a candidate.
-INSERT INTO run (run_id, model, state, fit_seconds, run_seconds, version, trace_id, seen_at)
-VALUES ($1, $2, 'trained', $3, $4, $5, $6, $7)
+INSERT INTO run (run_id, model, state, fit_seconds, run_seconds, version, trace_id, position)
+VALUES ($1, $2, 'trained', $3, $4, $5, $6, (extract(epoch FROM $7::timestamptz) * 1000000)::bigint)
 ON CONFLICT (run_id) DO UPDATE
-SET state = CASE WHEN run.state IN ('requested', 'training') THEN 'trained' ELSE run.state END,
+SET position = least(run.position, excluded.position),
+    state = CASE WHEN run.state IN ('requested', 'training') THEN 'trained' ELSE run.state END,
     fit_seconds = $3, run_seconds = $4, version = $5, trace_id = coalesce(run.trace_id, $6)
 
 -- name: run_finished
 -- A run's candidate was judged, or there is none.
-INSERT INTO run (run_id, model, state, version, failure, explanation, trace_id, seen_at, finished_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+INSERT INTO run (run_id, model, state, version, failure, explanation, trace_id, finished_at, position)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, (extract(epoch FROM $8::timestamptz) * 1000000)::bigint)
 ON CONFLICT (run_id) DO UPDATE
-SET state = $3, version = coalesce($4, run.version), failure = $5, explanation = $6,
+SET position = least(run.position, excluded.position), state = $3, version = coalesce($4, run.version), failure = $5, explanation = $6,
     trace_id = coalesce(run.trace_id, $7), finished_at = $8
 
 -- name: serve
@@ -190,19 +210,19 @@ INSERT INTO rollout_step
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 
 -- name: measure_rollout
--- The latest evidence about a challenger; older evidence does not replace newer.
-UPDATE rollout SET evidence = $3
-WHERE model = $1 AND version = $2 AND outcome IS NULL
-  AND (evidence IS NULL OR (evidence ->> 'measured_at')::timestamptz <= $4)
+-- The latest evidence about a challenger under a revision; older evidence does not replace newer.
+INSERT INTO rollout_evidence AS e (model, revision, challenger, measured, measured_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (model, revision) DO UPDATE SET challenger = $3, measured = $4, measured_at = $5
+WHERE e.measured_at <= $5
 
 -- name: lock_scoring
--- How the scorers saw both arms so far; locked, so that none of several words is lost.
-SELECT first_revision, scoring FROM rollout WHERE model = $1 AND version = $2 AND outcome IS NULL
-ORDER BY first_revision DESC LIMIT 1 FOR UPDATE
+-- How the scorers saw both arms under a revision so far; locked, so that none of several words is lost.
+SELECT scoring FROM rollout_scoring WHERE model = $1 AND revision = $2 FOR UPDATE
 
 -- name: score_rollout
 -- The sums after another word.
-UPDATE rollout SET scoring = $3 WHERE model = $1 AND first_revision = $2
+INSERT INTO rollout_scoring (model, revision, challenger, scoring) VALUES ($1, $2, $3, $4)
+ON CONFLICT (model, revision) DO UPDATE SET scoring = $4
 
 -- name: switch
 -- Where a revision took hold of a partition.
@@ -295,11 +315,31 @@ SELECT version FROM version WHERE model = $1 AND stage = 'awaiting_approval' ORD
 
 -- name: read_rollouts
 -- Rollouts of a model, newest first.
-SELECT * FROM rollout WHERE model = $1 AND first_revision < $2 ORDER BY first_revision DESC LIMIT $3
+SELECT r.*,
+       (SELECT e.measured FROM rollout_evidence e
+        WHERE e.model = r.model AND e.challenger = r.version AND e.revision = ANY(o.revisions)
+        ORDER BY e.measured_at DESC, e.revision DESC LIMIT 1) AS evidence,
+       ARRAY(SELECT c.scoring FROM rollout_scoring c
+             WHERE c.model = r.model AND c.challenger = r.version AND c.revision = ANY(o.revisions)
+             ORDER BY c.revision) AS scorings
+FROM rollout r CROSS JOIN LATERAL (
+    SELECT array_agg(s.revision) AS revisions FROM rollout_step s
+    WHERE s.model = r.model AND s.first_revision = r.first_revision) o
+WHERE r.model = $1 AND r.first_revision < $2 ORDER BY r.first_revision DESC LIMIT $3
 
 -- name: read_rollouts_of
 -- Rollouts of a version, newest first.
-SELECT * FROM rollout WHERE model = $1 AND version = $2 ORDER BY first_revision DESC
+SELECT r.*,
+       (SELECT e.measured FROM rollout_evidence e
+        WHERE e.model = r.model AND e.challenger = r.version AND e.revision = ANY(o.revisions)
+        ORDER BY e.measured_at DESC, e.revision DESC LIMIT 1) AS evidence,
+       ARRAY(SELECT c.scoring FROM rollout_scoring c
+             WHERE c.model = r.model AND c.challenger = r.version AND c.revision = ANY(o.revisions)
+             ORDER BY c.revision) AS scorings
+FROM rollout r CROSS JOIN LATERAL (
+    SELECT array_agg(s.revision) AS revisions FROM rollout_step s
+    WHERE s.model = r.model AND s.first_revision = r.first_revision) o
+WHERE r.model = $1 AND r.version = $2 ORDER BY r.first_revision DESC
 
 -- name: read_steps
 -- The revisions of rollouts, oldest first, with the offsets at which partitions followed.
@@ -314,7 +354,7 @@ SELECT * FROM run WHERE run_id = $1
 
 -- name: read_runs
 -- Runs of a model, newest first.
-SELECT * FROM run WHERE model = $1 AND position < $2 ORDER BY position DESC LIMIT $3
+SELECT * FROM run WHERE model = $1 AND position < $2 ORDER BY position DESC, run_id DESC LIMIT $3
 
 -- name: read_alerts
 -- Alerts of a model, newest first.
@@ -335,3 +375,62 @@ SELECT * FROM dataset WHERE name > $1 ORDER BY name LIMIT $2
 -- name: read_audit
 -- The audit log, oldest first.
 SELECT * FROM audit WHERE position > $1 ORDER BY position LIMIT $2
+
+-- name: past_declared
+-- A model as it was declared at an instant.
+SELECT revision, spec, actor, reason, applied_at FROM revision
+WHERE kind = 'model' AND name = $1 AND applied_at <= $2 ORDER BY revision DESC LIMIT 1
+
+-- name: past_step
+-- Who served at an instant, and the offsets from which partitions had followed by then.
+SELECT s.*, coalesce((
+    SELECT jsonb_object_agg(w.partition, w.input_offset) FROM rollout_switch w
+    WHERE w.model = s.model AND w.revision = s.revision AND w.at <= $2), '{}') AS switched
+FROM rollout_step s WHERE s.model = $1 AND s.at <= $2 ORDER BY s.revision DESC LIMIT 1
+
+-- name: past_stages
+-- The stage of every version at an instant.
+SELECT DISTINCT ON (version) version, stage FROM stage
+WHERE model = $1 AND at <= $2 ORDER BY version, at DESC, position DESC
+
+-- name: past_alerts
+-- The alerts that were raised by an instant, and not resolved.
+SELECT DISTINCT a.what ->> 'alert' AS alert FROM audit a
+WHERE a.subject = $1 AND a.at <= $2 AND a.action = 'alert.raised' AND NOT EXISTS (
+    SELECT FROM audit b WHERE b.subject = $1 AND b.at <= $2 AND b.action = 'alert.resolved'
+                          AND b.what ->> 'alert' = a.what ->> 'alert')
+ORDER BY 1
+
+-- name: past_acts
+-- The latest acts about these subjects by an instant, newest first.
+SELECT * FROM audit WHERE subject = ANY($1::text[]) AND at <= $2 ORDER BY position DESC LIMIT $3
+
+-- name: past_approvals
+-- Who had said yes to a version by an instant.
+SELECT actor, reason, at FROM approval WHERE model = $1 AND version = $2 AND at <= $3 ORDER BY at, actor
+
+-- name: past_champion
+-- The champion of an instant: since when without a break and why, and what it is.
+SELECT $2 AS version, v.run_id, s.at AS since, s.reason AS because, r.request AS asked, v.gates,
+       split_part(v.traceparent, '-', 2) AS trace_id,
+       coalesce((SELECT g.stage FROM stage g WHERE g.model = $1 AND g.version = $2 AND g.at <= $3
+                 ORDER BY g.at DESC, g.position DESC LIMIT 1), 'unknown') AS stage
+FROM rollout_step s
+LEFT JOIN version v ON v.model = $1 AND v.version = $2
+LEFT JOIN run r ON r.run_id = v.run_id
+WHERE s.model = $1 AND s.revision > coalesce((
+    SELECT max(o.revision) FROM rollout_step o WHERE o.model = $1 AND o.at <= $3 AND o.champion IS DISTINCT FROM $2), 0)
+ORDER BY s.revision LIMIT 1
+
+-- name: past_challenger
+-- The challenger of an instant: since when without a break and why, and what it is.
+SELECT $2 AS version, v.run_id, s.at AS since, s.reason AS because, r.request AS asked, v.gates,
+       split_part(v.traceparent, '-', 2) AS trace_id,
+       coalesce((SELECT g.stage FROM stage g WHERE g.model = $1 AND g.version = $2 AND g.at <= $3
+                 ORDER BY g.at DESC, g.position DESC LIMIT 1), 'unknown') AS stage
+FROM rollout_step s
+LEFT JOIN version v ON v.model = $1 AND v.version = $2
+LEFT JOIN run r ON r.run_id = v.run_id
+WHERE s.model = $1 AND s.revision > coalesce((
+    SELECT max(o.revision) FROM rollout_step o WHERE o.model = $1 AND o.at <= $3 AND o.challenger IS DISTINCT FROM $2), 0)
+ORDER BY s.revision LIMIT 1

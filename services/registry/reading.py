@@ -1,12 +1,13 @@
 """What people read of the record: pages of views over queries.sql."""
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
+from functools import reduce
 from typing import Any, TypeVar
 
 import asyncpg
 
+from schemas.events.deployer import Scoring
 from schemas.events.monitor import WindowMeasured
 from services.registry.acts import NotDeclared
 from services.registry.store import QUERIES
@@ -29,6 +30,7 @@ from services.registry.views import (
     VersionSummary,
     VersionView,
     View,
+    audit_view,
 )
 
 END = 2**63 - 1
@@ -100,11 +102,12 @@ class Reading:
             RolloutView.model_validate(
                 rollout
                 | {
+                    "scoring": _sum(rollout["scorings"]),
                     "steps": [
                         StepView.model_validate(step)
                         for step in steps
                         if step["first_revision"] == rollout["first_revision"]
-                    ]
+                    ],
                 }
             )
             for rollout in rollouts
@@ -136,7 +139,7 @@ class Reading:
 
     async def audit(self, after: int, limit: int) -> Page[AuditView]:
         rows = await self._rows("read_audit", after, limit)
-        return _page([_audit(row) for row in rows], rows, "position", limit)
+        return _page([audit_view(row) for row in rows], rows, "position", limit)
 
     async def status(self, at: datetime) -> StatusView:
         """The overview; bounded, so a very large installation sees its first `GLANCE` of each."""
@@ -179,6 +182,11 @@ class Reading:
         return VersionSummary.model_validate(rows[0]) if rows else None
 
 
+def _sum(scorings: Sequence[dict[str, Any]]) -> Scoring | None:
+    """What the scorers saw under all revisions of a rollout."""
+    return reduce(Scoring.plus, map(Scoring.model_validate, scorings)) if scorings else None
+
+
 def _one(rows: Sequence[dict[str, Any]], what: str) -> dict[str, Any]:
     if not rows:
         raise NotDeclared(f"{what} is not known")
@@ -191,7 +199,3 @@ def _page(items: list[Any], rows: Sequence[dict[str, Any]], key: str, limit: int
 
 def _model(row: dict[str, Any]) -> ModelView:
     return ModelView.model_validate(row | {"serving": Serving.model_validate(row)})
-
-
-def _audit(row: dict[str, Any]) -> AuditView:
-    return AuditView.model_validate(row | {"what": json.loads(row["what"])})

@@ -13,10 +13,11 @@ from schemas.events.parts import Artifact, Candidate, Gate
 from schemas.events.trainer import ModelTrained, TrainingFailed, TrainingProgressed
 from schemas.events.validator import ModelRejected, ModelValidated
 from schemas.specs import ModelSpec, StreamSpec
-from services.registry.domain.audit import BEGINNING, Entry, seal
+from services.registry.domain.audit import BEGINNING, Entry, Row, seal
 from services.registry.domain.plan import Change, Declared
 from services.registry.domain.stages import NEEDING, Passage
 from shared import queries
+from shared.errors import TooEarly
 from shared.postgres import Connection
 
 QUERIES = queries.load(Path(__file__).parent / "queries.sql")
@@ -79,6 +80,17 @@ class Store:
         columns = {(row["stream"], row["feature"]): row["type"] for row in await self._rows("columns")}
         return Declared(streams=streams, models=models, serving=serving, columns=columns)
 
+    async def stream_before(self, name: str) -> StreamSpec | None:
+        spec = await self._value("stream_before", name)
+        return None if spec is None else StreamSpec.model_validate(spec)
+
+    async def model_before(self, name: str, stream: str) -> tuple[ModelSpec | None, int, int]:
+        """A model as it is declared, the revision of its stream that it knows, and the stream's own."""
+        for row in await self._rows("model_before", name, stream):
+            spec = None if row["spec"] is None else ModelSpec.model_validate(row["spec"])
+            return spec, row["was"] or 0, row["now"]
+        raise TooEarly(f"stream {stream!r} is not declared here")
+
     async def save(self, change: Change, actor: str, reason: str, at: datetime) -> None:
         spec = change.spec.model_dump(mode="json")
         if isinstance(change.spec, StreamSpec):
@@ -87,6 +99,11 @@ class Store:
             stream, revision = change.stream.stream, change.stream_revision
             await self._run("save_model", change.name, stream, revision, change.revision, spec, actor, at)
         await self._run("save_revision", change.kind, change.name, change.revision, spec, actor, reason, at)
+
+    async def lock_models(self, names: Sequence[str]) -> None:
+        """Hold those that are declared, before anything is said about them."""
+        for name in sorted(names):
+            await self._run("lock_model", name)
 
     async def lock_model(self, name: str) -> Model | None:
         """Hold a model until the transaction ends; None when it is not declared."""
@@ -134,10 +151,13 @@ class Store:
     async def ask_approval(self, model: str, version: int, approval: str, expires_at: datetime | None) -> None:
         await self._run("ask_approval", model, version, approval, expires_at)
 
-    async def approve(self, model: str, version: int, *, actor: str, reason: str, at: datetime) -> list[str]:
-        """Note a yes; returns all who said it."""
-        await self._run("approve", model, version, actor, reason, at)
+    async def approvers(self, model: str, version: int) -> list[str]:
+        """Who said yes, in order."""
         return [row["actor"] for row in await self._rows("approvers", model, version)]
+
+    async def approve(self, model: str, version: int, *, actor: str, reason: str, at: datetime) -> None:
+        """Note a yes; a person's second is the first again."""
+        await self._run("approve", model, version, actor, reason, at)
 
     async def note_stage(self, to: Passage) -> None:
         """Into the history only: the fact came late."""
@@ -213,15 +233,13 @@ class Store:
 
     async def measure_rollout(self, event: RolloutMeasured) -> None:
         measured = event.model_dump(mode="json")
-        await self._run("measure_rollout", event.model, event.challenger, measured, event.measured_at)
+        await self._run("measure_rollout", event.model, event.revision, event.challenger, measured, event.measured_at)
 
     async def score_rollout(self, event: ScoringMeasured) -> None:
-        """Adds to what other scorers saw; a word about a rollout that is over comes too late."""
-        row = await self._connection.fetchrow(QUERIES["lock_scoring"], event.model, event.challenger)
-        if row is not None:
-            before = Scoring.model_validate(row["scoring"] or {})
-            after = before.plus(event.scoring).model_dump(mode="json")
-            await self._run("score_rollout", event.model, row["first_revision"], after)
+        """Adds to what other scorers saw under the revision."""
+        before = await self._value("lock_scoring", event.model, event.revision)
+        after = Scoring.model_validate(before or {}).plus(event.scoring).model_dump(mode="json")
+        await self._run("score_rollout", event.model, event.revision, event.challenger, after)
 
     async def switch(self, event: RolloutSwitched, at: datetime) -> None:
         await self._run("switch", event.model, event.revision, event.partition, event.offset, at)
@@ -251,15 +269,23 @@ class Store:
 
     # audit
 
-    async def audit(self, *entries: Entry) -> tuple[int, str]:
-        """Append to the chain; returns its new head, position and hash. `chain.note` says it, too."""
+    async def audit(self, entry: Entry) -> Row:
+        """Append to the chain; returns its new head. `chain.note` says it, too."""
         await self._run("lock_audit")
         rows = await self._rows("last_audit")
         position, previous = (rows[0]["position"], rows[0]["hash"]) if rows else (0, BEGINNING)
-        for entry in entries:
-            position += 1
-            row = seal(position, entry, previous)
-            who = (entry.actor, entry.action, entry.subject, entry.reason)
-            await self._run("add_audit", position, entry.at, *who, row.what, entry.event_id, previous, row.hash)
-            previous = row.hash
-        return position, previous
+        row = seal(position + 1, entry, previous)
+        await self.restore(row)
+        return row
+
+    async def restore(self, row: Row) -> None:
+        """Write a row that is sealed already."""
+        about = (datetime.fromisoformat(row.at), row.actor, row.action, row.subject, row.reason, row.what)
+        await self._run("add_audit", row.position, *about, row.event_id, row.previous_hash, row.hash)
+
+    # rebuilding
+
+    async def lock_rebuild(self) -> bool:
+        """Take turns with other starters until the transaction ends; is there nothing yet?"""
+        await self._run("lock_rebuild")
+        return bool(await self._value("is_empty"))

@@ -1,5 +1,7 @@
 """What the API answers, as pydantic models. Times are UTC; lists come in pages."""
 
+import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
@@ -31,7 +33,7 @@ class Because(BaseModel):
     """The body of every act: why."""
 
     model_config = ConfigDict(extra="forbid")
-    reason: str = Field(min_length=1, max_length=1000)
+    reason: str = Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")  # Postgres keeps no NUL
 
 
 class Ordered(View):
@@ -240,6 +242,11 @@ class AuditView(View):
     event_id: str
     previous_hash: str
     hash: str
+
+
+def audit_view(row: Mapping[str, Any]) -> AuditView:
+    """Of a row of the table, whose `what` is text."""
+    return AuditView.model_validate({**row, "what": json.loads(row["what"])})
 
 
 class BreakView(View):

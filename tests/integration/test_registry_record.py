@@ -309,7 +309,7 @@ async def test_only_the_latest_evidence_about_a_challenger_is_kept(pool: asyncpg
     await hear(pool, changed(1, "serving", 1))
     await hear(pool, changed(2, "shadow", 1, 2))
     made = RolloutMeasured.model_validate(example(RolloutMeasured.model_json_schema()))
-    newer = made.model_copy(update={"model": "flood", "challenger": 2, "measured_at": NOW})
+    newer = made.model_copy(update={"model": "flood", "revision": 2, "challenger": 2, "measured_at": NOW})
     older = newer.model_copy(update={"measured_at": NOW - timedelta(hours=1)})
 
     await hear(pool, newer)

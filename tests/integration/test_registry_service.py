@@ -13,8 +13,10 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+import schemathesis
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
+from hypothesis import HealthCheck, Phase, given, settings
 from typer.testing import CliRunner, Result
 
 from cli import audit
@@ -44,6 +46,8 @@ features: [level]
 training: {window: 60d, min_rows: 500, estimators: [logistic_regression]}
 """
 
+FUZZ = settings(max_examples=10, deadline=None, database=None, derandomize=True,
+                phases=[Phase.generate], suppress_health_check=list(HealthCheck))  # fmt: skip
 pytestmark = pytest.mark.stack
 
 
@@ -172,13 +176,15 @@ async def test_the_audit_log_is_verified_against_the_topic_so_that_a_cut_is_foun
             await asyncio.sleep(0.05)
     copy = tmp_path / "audit.jsonl"
 
-    intact, exported = await run("verify"), await run("export", "--out", str(copy))
+    intact, exported = await run("verify", "--no-artifacts"), await run("export", "--out", str(copy))
+    without_bytes = await run("verify")
     async with without_last_audit_row():
-        cut = await run("verify")
+        cut = await run("verify", "--no-artifacts")
 
     assert (found["broken"], found["hash"]) == (None, rows[-1]["hash"])
     assert (intact.exit_code, exported.exit_code, cut.exit_code) == (0, 0, 1)
     assert f"intact up to row {len(rows)}" in intact.stdout
+    assert (without_bytes.exit_code, "flood:1: onnx is missing" in without_bytes.stderr) == (1, True)
     assert [json.loads(line) for line in copy.read_text().splitlines()] == rows
     assert f"intact up to row {len(rows) - 1} and broken at {len(rows)}: cut off here" in cut.stderr
 
@@ -190,3 +196,29 @@ async def test_the_health_routes_are_open_and_nothing_else_is(client: httpx.Asyn
     refused = await client.get("/status")
     assert refused.status_code == 401
     assert json.loads(refused.text)["type"] == "urn:modelbus:problem:unauthenticated"
+
+
+def attacked(url: str) -> dict[str, set[int]]:
+    """What each route answered; by an approver, who may do everything."""
+    headers = {"Authorization": f"Bearer {os.environ['MODELBUS_REGISTRY_APPROVER_TOKEN']}"}
+    answered: dict[str, set[int]] = {}
+    for result in schemathesis.openapi.from_url(f"{url}/openapi.json", headers=headers).get_all_operations():
+        operation = result.ok()
+
+        @FUZZ
+        @given(case=operation.as_strategy())
+        def ask(case: schemathesis.Case) -> None:
+            answer = case.call(headers=headers)
+            answered.setdefault(f"{case.method} {case.path}", set()).add(answer.status_code)
+            assert answer.status_code < 500, f"{case.as_curl_command()}: {answer.text}"
+
+        ask()
+    return answered
+
+
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")  # schemathesis does
+async def test_no_request_that_the_description_allows_breaks_a_route(running: str) -> None:
+    answered = await asyncio.to_thread(attacked, running)
+
+    assert len(answered) > 20
+    assert set.union(*answered.values()) >= {200, 404}

@@ -102,7 +102,7 @@ def plan(specs: Iterable[Spec], declared: Declared) -> list[Change]:
 
 def _stream_change(spec: StreamSpec, declared: Declared) -> Change:
     old, revision = declared.streams.get(spec.stream, (None, 0))
-    fields = _differences(old, spec)
+    fields = differences(old, spec)
     verdict: Verdict = "created" if old is None else "changed" if fields else "unchanged"
     number = revision + (verdict != "unchanged")
     return Change(kind="stream", name=spec.stream, verdict=verdict, revision=number, spec=spec, stream=spec,
@@ -113,7 +113,7 @@ def _model_change(
     spec: ModelSpec, declared: Declared, streams: Mapping[str, StreamSpec], changes: Mapping[str, Change]
 ) -> Change:
     old, revision = declared.models.get(spec.model, (None, 0))
-    fields = _differences(old, spec)
+    fields = differences(old, spec)
     stream_revision = declared.streams[spec.stream][1] if spec.stream in declared.streams else 0
     if spec.stream in changes:
         was, stream_revision = stream_revision, changes[spec.stream].revision
@@ -124,7 +124,8 @@ def _model_change(
                   spec=spec, stream=streams[spec.stream], stream_revision=stream_revision, fields=fields)  # fmt: skip
 
 
-def _differences(old: Spec | None, new: Spec) -> tuple[FieldChange, ...]:
+def differences(old: Spec | None, new: Spec) -> tuple[FieldChange, ...]:
+    """The fields whose values differ, by path; none where there was nothing before."""
     if old is None:
         return ()
     before, after = flat(old.model_dump(mode="json")), flat(new.model_dump(mode="json"))
