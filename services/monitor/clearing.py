@@ -9,7 +9,7 @@ from schemas.events.monitor import Reading
 from schemas.specs import StreamSpec
 from schemas.topics import PREDICTIONS
 from services.monitor.domain.clock import length, moment
-from services.monitor.domain.join import Settled
+from services.monitor.domain.entries import Settled
 from services.monitor.domain.state import Cleared, ModelState, StreamState
 
 _KEPT = 100  # places; a window that is longer cannot be recomputed where ids were repeated

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from schemas.events.monitor import FeatureDrift
 from schemas.specs import StreamSpec
 from services.monitor.domain.drift import of_scores
-from services.monitor.domain.join import Entry
+from services.monitor.domain.entries import Entry
 from services.monitor.domain.pairs import Evidence
 from services.monitor.domain.rows import Rows
 from services.monitor.intake import Answer

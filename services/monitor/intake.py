@@ -1,6 +1,6 @@
 """Bytes of the data plane → what join, clock and windows take. What breaks the contract is skipped and counted."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from schemas.specs import StreamSpec
 from services.monitor.domain.clock import micros_of
-from services.monitor.domain.groups import bucket_of
-from services.monitor.domain.join import Score
+from services.monitor.domain.entries import Score
 from services.monitor.domain.rows import UNSEEN, Values
 from shared.records import EXPLORE, PREDICTIONS, UNREADABLE, LabelDecoder, Prediction, StreamDecoder
 
@@ -59,7 +58,26 @@ class Answer(Struct, frozen=True, gc=False):
     input_offset: int
     score: Score
     value: float  # the record's `score`, as the reference counts it
-    bucket: int  # of its entity
+    entity: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """How far the data was read, and which revisions were heard of: what answers may rest on."""
+
+    data: Mapping[int, int]
+    revisions: Collection[int]
+
+    def until(self, answers: Sequence[Answer | None]) -> int:
+        """How many of them, before the first that is ahead."""
+        data, revisions = self.data, self.revisions
+        ahead = (
+            at
+            for at, each in enumerate(answers)
+            if each is not None
+            and (each.input_offset >= data.get(each.input_partition, 0) or each.score.revision not in revisions)
+        )
+        return next(ahead, len(answers))
 
 
 @dataclass(kw_only=True)
@@ -117,10 +135,10 @@ class Intake:
     def _code(self, label: Any) -> float:
         return self._classes[label] if self._classes else float(label)
 
-    def answers(self, partition: int, lane: Lane, known: Callable[[Answer], bool]) -> list[Answer]:
+    def answers(self, partition: int, lane: Lane, known: Known | None = None) -> list[Answer]:
         """Answers of a lane up to the first that is ahead of what is known; sets how many records were taken."""
         read = self._answers_of(partition, lane.records)
-        lane.taken = next((at for at, each in enumerate(read) if each is not None and not known(each)), len(read))
+        lane.taken = len(read) if known is None else known.until(read)
         taken = [answer for answer in read[: lane.taken] if answer is not None]
         self.refused_answers += lane.taken - len(taken)
         return taken
@@ -143,7 +161,7 @@ def _answer(partition: int, offset: int, time: int, said: Prediction, classes: S
     output = tuple(said.probabilities.get(name, 0.0) for name in classes) if said.probabilities else (said.score,)
     score = Score(said.version, said.revision, said.arm, output, _weight(said))
     place = said.partition, said.offset
-    return Answer(partition, offset, said.event_id, time, *place, score, said.score, bucket_of(said.entity))
+    return Answer(partition, offset, said.event_id, time, *place, score, said.score, said.entity)
 
 
 def _weight(said: Prediction) -> float:

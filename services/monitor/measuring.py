@@ -4,9 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
-from msgspec import structs
-
 from schemas.events.monitor import Estimated, FeatureDrift, Quality, WindowMeasured
 from schemas.specs import StreamSpec
 from schemas.topics import PREDICTIONS
@@ -18,24 +15,25 @@ from services.monitor.domain.clock import moment
 from services.monitor.domain.course import drift_of, finding
 from services.monitor.domain.decay import decayed
 from services.monitor.domain.drift import DRIFTS_SHARE, by_effect, windows_per_year
+from services.monitor.domain.entries import Entry, Settled, fitted
 from services.monitor.domain.estimate import SELECTIVE
 from services.monitor.domain.facts import ModelFacts
 from services.monitor.domain.faults import faults
-from services.monitor.domain.join import Entry, Settled
+from services.monitor.domain.groups import bucket_of
 from services.monitor.domain.pairs import Evidence, is_pair
 from services.monitor.domain.realised import Feedback, baseline_of, feedback_of
 from services.monitor.domain.rows import Rows
-from services.monitor.domain.slices import Sliced, codes_of, sliced_features
+from services.monitor.domain.slices import Sliced, sliced_features
 from services.monitor.domain.state import ModelState, StreamState, VersionState
 from services.monitor.domain.windows import Window
 from services.monitor.filling import Closed, Filling
 from services.monitor.intake import Answer
+from services.monitor.joining import Joining
 from services.monitor.reference import Reference
 from services.monitor.words import SERVES_NO_MORE, Word, event_id
 from shared.quality import main_metric
 
 _KEPT = 3  # versions
-_NO_INPUT = -1
 _ESTIMATES_KEPT = 1000  # windows of a version
 _FAULTY_KEPT = 100
 
@@ -57,17 +55,12 @@ class Measuring:
 
     def serve(self, answers: Sequence[Answer], rows: Rows) -> list[Answer]:
         """Served answers, each partition in order. For their windows: who answers an input again brings none."""
-        answered, served, fresh = self.model.answered, [], []
-        for said in answers:
-            at, offset = said.input_partition, said.input_offset
-            answer = said if offset >= answered.get(at, 0) else structs.replace(said, input_offset=_NO_INPUT)
-            answered[at] = max(answered.get(at, 0), offset + 1)
-            served.append(answer)
-            entry = self.model.join.serve(answer.id, answer.partition, answer.time, answer.score)
-            if entry is not None:
-                fresh.append((answer, entry))
+        joining = Joining(model=self.model, stream=self.spec, sliced=self._sliced)
+        served, fresh = joining.serve(answers, rows)
+        revisions = {each.score.revision for each in answers}
+        if any(self.facts.rollouts[revision].challenger is not None for revision in revisions):
+            for answer, entry in fresh:
                 self.scored(answer, entry)
-        self._slice(fresh, rows)
         return served
 
     @property
@@ -79,15 +72,6 @@ class Measuring:
     def clearing(self) -> Clearing:
         """What lets go of what has settled."""
         return Clearing(name=self.name, spec=self.spec, state=self.state, model=self.model)
-
-    def _slice(self, fresh: Sequence[tuple[Answer, Entry]], rows: Rows) -> None:
-        """Note of what slices newly served events are, while their rows are at hand."""
-        if not self._sliced or not fresh:
-            return
-        places = np.array([(answer.input_partition, answer.input_offset) for answer, _ in fresh], dtype=np.int64)
-        _, values = rows.find(places[:, 0], places[:, 1], len(self.spec.features))
-        for (_, entry), codes in zip(fresh, codes_of(self._sliced, values).tolist(), strict=True):
-            entry.slices = tuple(codes)
 
     # -- scores and matured predictions are evidence
 
@@ -104,7 +88,7 @@ class Measuring:
         if entry is None or rollout.challenger is None:
             return
         if answer.score.version in {rollout.champion, rollout.challenger}:
-            entry.bucket = answer.bucket
+            entry.bucket = bucket_of(answer.entity)
             seen = Seen(answer, entry, is_pair(rollout, entry.served, entry.shadow))
             self.seen.setdefault(f"{rollout.champion}:{rollout.challenger}", []).append(seen)
 
@@ -118,7 +102,7 @@ class Measuring:
         """Matured events, whose scores may be older than the newest declared class."""
         task, classes = self.facts.spec.task, len(self.spec.label.values)
         self.model.settled += len(settled)
-        settled = [each.fit(classes) for each in settled]
+        settled = fitted(settled, classes)
         by_version: dict[int, list[Settled]] = {}
         for each in settled:
             by_version.setdefault(each.served.version, []).append(each)
@@ -137,7 +121,7 @@ class Measuring:
         """All that left the join at once: where its blocks begin follows from the places at which it is cleared."""
         classes, window = len(self.spec.label.values), self.facts.spec.monitoring.window
         for version in sorted({each.served.version for each in settled}):
-            mine = [each.fit(classes) for each in settled if each.served.version == version]
+            mine = fitted([each for each in settled if each.served.version == version], classes)
             self.model.versions.setdefault(version, VersionState()).losses.add(self.facts.spec.task, mine, window)
 
     def evidence(self, key: str) -> Evidence:

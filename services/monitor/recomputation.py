@@ -110,11 +110,11 @@ class Recomputation:
         for partition, lane in _lanes(records, DATA.of(stream)):
             part = intake.data(lane.records)
             self._state.rows.add(partition, part.offsets, part.values)
-        served = [each for p, lane in _lanes(records, topic) for each in intake.answers(p, lane, lambda _: True)]
+        served = [each for p, lane in _lanes(records, topic) for each in intake.answers(p, lane)]
         closed = self._filled(measuring, cut, measuring.serve(served, self._state.rows))
         for partition, lane in _lanes(records, LABELS.of(stream)):
-            for label in intake.labels(lane, lambda _: False):
-                self._mine.join.label(label.id, partition, label.time, label.value)
+            taken = intake.labels(lane, lambda _: False)
+            self._mine.join.label_all(partition, ((label.id, label.time, label.value) for label in taken))
         self._state.data, self._state.labels = dict(vectors[DATA.of(stream)]), dict(vectors[LABELS.of(stream)])
         self._state.positions[topic] = dict(vectors[topic])
         self._mature(cut, measuring, closed=bool(closed))

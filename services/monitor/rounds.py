@@ -7,18 +7,16 @@ from itertools import chain, zip_longest
 from schemas.topics import DATA, LABELS, PREDICTIONS, SHADOW
 from services.monitor.domain.clock import Checkpoint, answered_until, length
 from services.monitor.domain.facts import StreamFacts
-from services.monitor.domain.join import Score
 from services.monitor.domain.maturity import HOUR
 from services.monitor.domain.state import ModelState, StreamState, Vector
 from services.monitor.filling import Closed
-from services.monitor.intake import Answer, DataPart, Intake, LabelSaid, Lane
+from services.monitor.intake import DataPart, Intake, Known, LabelSaid, Lane
 from services.monitor.measuring import Measuring
 from services.monitor.reference import Reference
 from services.monitor.settings import Settings
 from services.monitor.words import Word
 
 Lanes = Mapping[tuple[str, int], Lane]
-_SEEN = Score(0, 0, "data", ())  # in the stream's own join, where data events stand in the place of predictions
 _CHECKPOINTS = 1000
 _UNHEARD_VALUES = 600_000  # of the newest rows, for answers of models whose rollout was not heard of yet
 
@@ -73,17 +71,12 @@ class Engine:
                 continue
             state.data[partition] = int(part.offsets[-1]) + 1
             state.rows.add(partition, part.offsets, part.values)
-            for event, time in zip(part.ids, part.times, strict=True):
-                state.join.serve(event, partition, time, _SEEN)
+            state.labelled.serve(partition, part.ids, part.times)
 
     def _answers(self, measuring: Measuring, lanes: Lanes) -> list[Closed]:
         """Answers to what was read, given under a revision that was heard of; the others wait, both are under way."""
         name, model = measuring.name, measuring.model
-
-        def known(answer: Answer) -> bool:
-            read = answer.input_offset < self.state.data.get(answer.input_partition, 0)
-            return read and answer.score.revision in measuring.facts.rollouts
-
+        known = Known(data=self.state.data, revisions=measuring.facts.rollouts.keys())
         topic = PREDICTIONS.of(name)
         start = dict(self.state.positions.get(topic, {}))
         served = [a for partition, lane in _of(lanes, topic) for a in self.intake.answers(partition, lane, known)]
@@ -103,9 +96,9 @@ class Engine:
             if taken:
                 state.labels[partition] = taken[-1].offset + 1
                 state.labels_time[partition] = max(state.labels_time.get(partition, 0), *(_plausible(taken, high)))
-            for join in (state.join, *(model.join for model in state.models.values())):
-                for label in taken:
-                    join.label(label.id, partition, label.time, label.value)
+            state.labelled.label(partition, [label.id for label in taken], [label.time for label in taken])
+            for model in state.models.values():
+                model.join.label_all(partition, ((label.id, label.time, label.value) for label in taken))
         state.labels_refused, self.intake.refused_labels = state.labels_refused + self.intake.refused_labels, 0
 
     def _moved(self, lanes: Lanes) -> None:
@@ -128,7 +121,7 @@ class Engine:
         if high is None:
             return
         clock = state.matured_until = max(high - grace, state.matured_until or 0)
-        state.matured.add(settled.time for settled in state.join.mature(clock, delay, grace))
+        state.matured.add(state.labelled.mature(clock, delay, grace))
         longest = max((model.spec.training.window for model in facts.models.values()), default=spec.label.delay)
         state.matured.forget(clock - length(longest) - HOUR)
         for measuring in models.values():
@@ -157,9 +150,9 @@ class Engine:
         unheard = _UNHEARD_VALUES // len(self.intake.spec.features) if len(vectors) < len(models) else 0
         state.rows.answered(first, unheard // self.intake.spec.partitions)
         state.rows.bound(self.limits.unanswered_rows)
-        for join in (state.join, *(measuring.model.join for measuring in models.values())):
-            join.bound(self.limits.pending, self.limits.early_labels)
+        state.labelled.bound(self.limits.pending, self.limits.early_labels)
         for measuring in models.values():
+            measuring.model.join.bound(self.limits.pending, self.limits.early_labels)
             measuring.forget()
         marks = state.checkpoints
         passed = [all(answered_until([mark], vector) is not None for vector in vectors) for mark in marks]

@@ -19,8 +19,9 @@ from rich.table import Table
 from schemas.events.monitor import AlertRaised, DataQuarantined, WindowMeasured
 from schemas.topics import DATA, LABELS, PREDICTIONS
 from services.monitor.domain.clock import micros, moment
+from services.monitor.domain.entries import Score
 from services.monitor.domain.facts import Run, StreamFacts
-from services.monitor.domain.join import Join, Score
+from services.monitor.domain.join import Join
 from services.monitor.domain.retraining import Wish, wish
 from services.monitor.rounds import Engine
 from shared.quality import metrics

@@ -1,21 +1,24 @@
 """The monitor beside the scorer at saturation: one process reads data, predictions and labels of the 12-float stream.
 
-The scorer's answers are the predictions that the monitor reads. Each has the machine to itself; what an event costs the
-monitor is its own processor time, decoding, join, windows, drift and snapshots together.
+Half of the events are answered before, so that the monitor never waits for predictions: it reads these, and those that
+the scorer goes on to write at the same time, on the same cores. What an event costs the monitor is its own processor
+time, decoding, join, windows, drift and snapshots together.
 """
 
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import numpy as np
@@ -24,12 +27,13 @@ from confluent_kafka import Producer
 from schemas.events.registry import ModelApplied, StreamApplied
 from schemas.specs import FloatFeature
 from schemas.topics import LABELS
+from services.deployer.consuming import GROUP
 from shared.reference import binned, feature_reference, with_blocks
 from tests.bench.figures import Figure, Say
-from tests.bench.scorer import FEATURES, STREAM, Bench, Event, boosted, events_of, model_of, put, running_bench
-from tests.scoring_world import ROOT, World, free_port
+from tests.bench.scorer import FEATURES, STREAM, Bench, Event, Offsets, boosted, events_of, model_of, put, running_bench
+from tests.scoring_world import ROOT, World, free_port, scorers
 
-_STEP = timedelta(milliseconds=72)  # between events: 50,000 wait for their labels
+_STEP = timedelta(milliseconds=144)  # between events: 50,000 wait until their label has matured
 _START = datetime(2013, 1, 1, tzinfo=UTC)
 _LIMIT_SECONDS = 600
 _SAMPLE_SECONDS = 0.1
@@ -37,20 +41,25 @@ SAID = {"revision": 1, "actor": "bench", "reason": "bench"}
 
 
 async def measure(arguments: Namespace, say: Say) -> list[Figure]:
-    """Events a second of either, and what one costs the monitor."""
-    count = arguments.events // 3
+    """Events a second of both at once, and what one costs the monitor."""
+    count = arguments.events
     async with running_bench(say, "postgres") as bench:
         await _declare(bench)
-        await bench.feed(STREAM, _timed(count))
-        scored = await bench.scored(STREAM)
-        say(f"scored {scored:,.0f} events/s")
+        await bench.feed(STREAM, _timed(0, count // 2))
+        alone = await bench.scored(STREAM)
+        say(f"the scorer alone answers {alone:,.0f} events/s")
+        await bench.feed(STREAM, _timed(count // 2, count))
         await asyncio.to_thread(_label, bench, count)
-        with monitor(bench.folder) as process:
-            rate, cost = await asyncio.to_thread(_watched, process, count)
-        say(f"monitored {rate:,.0f} events/s, {cost:.1f} µs of processor time each")
+        beside = await asyncio.to_thread(_both, bench, count)
+        say(f"beside each other: scorer {beside.scored:,.0f}, monitor {beside.monitored:,.0f} events/s")
+        say(f"the monitor: {beside.cost:.1f} µs of processor time an event, {beside.sampled_out:,.0f} sampled out")
     return [
-        Figure(what="monitor beside scorer, 12 floats", unit="events/s", ours=rate, ceiling=scored, bound=">= 1"),
-        Figure(what="an event with its prediction and label", unit="µs", ours=cost),
+        Figure(
+            what="monitor beside scorer, 12 floats", unit="events/s", ours=beside.monitored, ceiling=beside.scored,
+            bound=">= 1",
+        ),
+        Figure(what="the scorer beside it and alone", unit="events/s", ours=beside.scored, ceiling=alone),
+        Figure(what="an event with its prediction and label", unit="µs", ours=beside.cost),
     ]  # fmt: skip
 
 
@@ -73,9 +82,9 @@ def _reference() -> dict[str, object]:
     return {"features": features, "score": with_blocks(binned(scores), scores, window)}
 
 
-def _timed(count: int) -> Iterator[Event]:
+def _timed(first: int, end: int) -> Iterator[Event]:
     """The usual events, one after the other in time."""
-    for number, (key, value) in enumerate(events_of(STREAM, 0, count)):
+    for number, (key, value) in enumerate(events_of(STREAM, first, end - first), first):
         yield key, value.replace(b"2013-01-01T00:00:00Z", _at(number).encode())
 
 
@@ -101,13 +110,13 @@ class Watched:
     port: int
     log: Path
 
-    def joined(self) -> float:
-        """Predictions of all models that have their label."""
+    def predictions(self, fate: str) -> float:
+        """Predictions of all models that came to this."""
         try:
             text = httpx.get(f"http://127.0.0.1:{self.port}/metrics").text
         except httpx.TransportError:
             return 0.0
-        found = (line for line in text.splitlines() if line.startswith("modelbus_monitor_joined{"))
+        found = (line for line in text.splitlines() if line.startswith(f"modelbus_monitor_{fate}{{"))
         return sum(float(line.rpartition(" ")[2]) for line in found)
 
     def processor_seconds(self) -> float:
@@ -135,16 +144,54 @@ def monitor(folder: Path) -> Iterator[Watched]:
         process.wait(30)
 
 
-def _watched(watched: Watched, count: int) -> tuple[float, float]:
-    """Events a second, and µs of processor time for each, from the first that is joined to the last."""
-    seen: list[tuple[float, float, float]] = []
+def _together(watched: Watched, begun: Callable[[], bool]) -> None:
+    """The monitor, once it is at work, stands still until the other has begun."""
     deadline = time.monotonic() + _LIMIT_SECONDS
-    while not seen or seen[-1][1] < count:
-        if time.monotonic() > deadline or watched.process.poll() is not None:
-            raise TimeoutError(f"the monitor: {seen[-1:]} of {count}\n{watched.log.read_text()[-3000:]}")
-        joined = watched.joined()
-        if joined > (seen[-1][1] if seen else 0):
-            seen.append((time.perf_counter(), joined, watched.processor_seconds()))
-        time.sleep(_SAMPLE_SECONDS)
-    (began, first, before), (ended, last, after) = seen[0], seen[-1]
-    return (last - first) / (ended - began), (after - before) / (last - first) * 1e6
+    for signalled, reached in ((signal.SIGSTOP, lambda: watched.predictions("joined") > 0), (signal.SIGCONT, begun)):
+        while not reached():
+            assert time.monotonic() < deadline
+            time.sleep(_SAMPLE_SECONDS)
+        watched.process.send_signal(signalled)
+
+
+class Sample(NamedTuple):
+    """What both had done at a moment."""
+
+    at: float
+    committed: int
+    joined: float
+    processor_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """Events a second of both while both were at work, what one cost the monitor in µs, and what it left out."""
+
+    scored: float
+    monitored: float
+    cost: float
+    sampled_out: float
+
+
+def _both(bench: Bench, count: int) -> Beside:
+    seen: list[Sample] = []
+    offsets, deadline = Offsets(bench.kafka, GROUP, [STREAM]), time.monotonic() + _LIMIT_SECONDS
+    start = offsets.total()
+    with monitor(bench.folder) as watched, scorers(bench.folder) as [scorer]:
+        _together(watched, lambda: offsets.total() > start)
+        while not seen or seen[-1].joined + watched.predictions("sampled_out") < count:
+            if time.monotonic() > deadline or watched.process.poll() is not None:
+                raise TimeoutError(f"the monitor: {seen[-1:]} of {count}\n{watched.log.read_text()[-3000:]}")
+            joined = watched.predictions("joined")
+            seen.append(Sample(time.perf_counter(), offsets.total(), joined, watched.processor_seconds()))
+            time.sleep(_SAMPLE_SECONDS)
+        left_out = watched.predictions("sampled_out")
+        scorer.stop()
+    first, last = seen[0], next((each for each in seen if each.committed == count), seen[-1])
+    seconds, joined = last.at - first.at, last.joined - first.joined
+    return Beside(
+        scored=(last.committed - first.committed) / seconds,
+        monitored=joined / seconds,
+        cost=(last.processor_seconds - first.processor_seconds) / joined * 1e6,
+        sampled_out=left_out,
+    )

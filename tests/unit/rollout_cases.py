@@ -20,11 +20,11 @@ from services.deployer.domain.entrant import Entrant
 from services.deployer.domain.rollout import Rollout
 from services.monitor.domain.bins import Bins
 from services.monitor.domain.drift import of_scores
+from services.monitor.domain.entries import Score, Settled
 from services.monitor.domain.estimate import Expectation
 from services.monitor.domain.facts import Rollout as Known
 from services.monitor.domain.facts import Said
 from services.monitor.domain.groups import BUCKETS
-from services.monitor.domain.join import Score, Settled
 from services.monitor.domain.pairs import Evidence, losses
 from services.trainer.domain.expectations import calibration_of
 from shared.reference import binned

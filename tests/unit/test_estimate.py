@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from schemas.specs import Costs
+from services.monitor.domain.entries import Score, Settled
 from services.monitor.domain.estimate import Expectation
-from services.monitor.domain.join import Score, Settled
 from services.monitor.domain.realised import Baseline, Realised
 from shared.expectation import count
 from shared.quality import Task, metrics

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.monitor.domain.alerts import Finding
-from services.monitor.domain.join import Score, Settled
+from services.monitor.domain.entries import Score, Settled
 from services.monitor.domain.losses import Losses, beyond
 from shared.quality import metrics
 from tests.unit.early_warning import autocorrelated

@@ -5,7 +5,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.monitor.domain.join import FURTHEST, Join, Score
+from services.monitor.domain.entries import Score
+from services.monitor.domain.join import FURTHEST, Join
 
 DELAY, GRACE = 100, 10
 CHAMPION = Score(1, 1, "champion", (0.5,))

@@ -8,7 +8,7 @@ import pytest
 
 from schemas.specs import ModelSpec, StreamSpec
 from services.monitor.domain.clock import Clock, Suspect
-from services.monitor.domain.join import Score, Settled
+from services.monitor.domain.entries import Score, Settled
 from services.monitor.domain.state import ModelState, StreamState, dump, load
 from services.monitor.measuring import Measuring
 from shared.errors import Fatal

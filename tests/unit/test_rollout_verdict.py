@@ -7,8 +7,8 @@ from scipy.stats import beta
 from schemas.events.monitor import Groups, Pairs
 from schemas.specs import Rollout as Policy
 from services.deployer.domain.sequential import Verdict, variance_of, verdict_of
+from services.monitor.domain.entries import Score, Settled
 from services.monitor.domain.groups import BUCKETS, Grouped, bucket_of
-from services.monitor.domain.join import Score, Settled
 from services.monitor.domain.pairs import Evidence, Sums
 from tests.unit.rollout_cases import POLICY, Case, Told, Trial
 

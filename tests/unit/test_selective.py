@@ -12,8 +12,8 @@ from services.deployer.domain.exploring import is_explored
 from services.deployer.predictions import Taken
 from services.deployer.scoring import StreamScorer
 from services.deployer.serving import Known, Serving, Version
+from services.monitor.domain.entries import Score, Settled
 from services.monitor.domain.estimate import SELECTIVE
-from services.monitor.domain.join import Score, Settled
 from services.monitor.domain.realised import Realised
 from services.monitor.intake import Intake, Lane
 from shared.matrix import Inputs
@@ -120,7 +120,7 @@ def scored(**said: object) -> Score:
         "partition": 0, "offset": 0, "score": 0.5, "label": False, "time": START,
     }  # fmt: skip
     lane = Lane(records=[(0, msgspec.json.encode(record | said))])
-    (answer,) = INTAKE.answers(0, lane, lambda _: True)
+    (answer,) = INTAKE.answers(0, lane)
     return answer.score
 
 

@@ -1,5 +1,6 @@
 """Names by the time from which on they are to be looked at; in chunks, so that few are looked at before."""
 
+from collections.abc import Sequence
 from sys import maxsize
 
 _CHUNK = 500
@@ -29,7 +30,7 @@ class Due:
 
     >>> due = Due()
     >>> for time, name in ((3, "c"), (1, "a"), (2, "b")):
-    ...     due.add(time, 0, name)
+    ...     due.add(0, [time], [name])
     >>> due.take(2), due.take(2), due.take(3)
     ([(0, 'a'), (0, 'b')], [], [(0, 'c')])
     """
@@ -41,13 +42,14 @@ class Due:
     def __len__(self) -> int:
         return sum(len(chunk.names) for chunk in self._open.values()) + sum(len(chunk.names) for _, chunk in self._full)
 
-    def add(self, time: int, partition: int, name: str) -> None:
+    def add(self, partition: int, times: Sequence[int], names: Sequence[str]) -> None:
+        """Names (n,) of one partition, by their times (n,)."""
         chunk = self._open.get(partition)
         if chunk is None:
             chunk = self._open[partition] = _Chunk()
-        chunk.times.append(time)
-        chunk.names.append(name)
-        chunk.least = min(chunk.least, time)
+        chunk.times += times
+        chunk.names += names
+        chunk.least = min(chunk.least, *times) if times else chunk.least
 
     def count(self, until: int) -> int:
         """How many names' time has come."""
@@ -69,8 +71,7 @@ class Due:
         self._full = [(partition, chunk) for partition, chunk in full if len(chunk.names) > _CHUNK // 4]
         for partition, chunk in full:
             if len(chunk.names) <= _CHUNK // 4:
-                for time, name in zip(chunk.times, chunk.names, strict=True):
-                    self.add(time, partition, name)
+                self.add(partition, chunk.times, chunk.names)
         for partition, chunk in list(self._open.items()):
             if len(chunk.names) >= _CHUNK:
                 self._full.append((partition, self._open.pop(partition)))

@@ -9,68 +9,19 @@ when the join is `crowded`; the window names those places too. So what was joine
 from the records below the window's vectors, however they were read.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from zlib import crc32
 
 from msgspec import Struct, field
-from msgspec.structs import replace
 
 from services.monitor.domain.due import Due
-from shared.records import MAX_NUMBER
+from services.monitor.domain.entries import Entry, Score, Settled
 
 FURTHEST = 7 * 86_400_000_000  # an event time further ahead of the clock is taken as a week ahead, so that it ends
 Place = tuple[int, str]  # partition, id
+_CANONICAL = attrgetter("time", "partition", "id")
 _STALE = 1000  # ids that left otherwise than by time, and so many more as there are entries, may stand in the index
-
-
-class Score(Struct, array_like=True, frozen=True, gc=False):
-    """A version's answer: (score,) or the probabilities in the order of the declared classes."""
-
-    version: int
-    revision: int
-    arm: str
-    output: tuple[float, ...]
-    weight: float = 1.0  # of its label among those that come; 0: it was not to have one
-
-    def fit(self, width: int) -> "Score":
-        """With at least so many outputs: a class that was declared since had no probability."""
-        if len(self.output) >= width and max(map(abs, self.output), default=0.0) <= MAX_NUMBER:
-            return self
-        missing = (0.0,) * (width - len(self.output))
-        return replace(self, output=(*map(_held, self.output), *missing))
-
-
-class Entry(Struct, array_like=True, gc=False):
-    """What is known of one event: its label, who served it, who scored it in the shadow."""
-
-    time: int
-    partition: int
-    label: float | None = None
-    served: Score | None = None
-    shadow: Score | None = None
-    slices: tuple[int, ...] = ()
-    bucket: int = -1  # of its entity (groups.py), once an arm of a rollout has scored it
-    settled: bool = False  # measured, and kept only so that repeats are known
-
-
-class Settled(Struct, frozen=True, gc=False):
-    """A matured, labelled prediction on its way out of the join."""
-
-    time: int
-    partition: int
-    id: str
-    label: float
-    served: Score
-    shadow: Score | None
-    slices: tuple[int, ...] = ()
-    bucket: int = -1
-
-    def fit(self, width: int) -> "Settled":
-        """Both scores with at least so many outputs, and every number as float32 could hold it."""
-        served, shadow = self.served.fit(width), self.shadow and self.shadow.fit(width)
-        if served is self.served and shadow is self.shadow and abs(self.label) <= MAX_NUMBER:
-            return self
-        return replace(self, label=_held(self.label), served=served, shadow=shadow)
 
 
 class Counts(Struct, kw_only=True):
@@ -109,43 +60,58 @@ class Join(Struct, kw_only=True, dict=True):
 
     def _index(self) -> None:
         self._maturing, self._expiring = Due(), Due()
-        self._completed: list[Place] = []  # since it was last looked
+        self._over: int | None = None  # what is dated until then is not among what is maturing
+        self._completed: list[Place] = []  # of that, since it was last looked
         self._settled: list[Place] = []  # since it was last cleared
         self._far: list[Place] = []
         for partition, name, entry in self._all():
             if entry.settled:
                 self._settled.append((partition, name))
             else:
-                self._enter(entry.time, partition, name)
+                self._enter(partition, (entry.time,), (name,))
 
-    def _enter(self, time: int, partition: int, id: str) -> None:
-        self._maturing.add(time, partition, id)
-        if self._horizon is None or time > self._horizon:
-            self._far.append((partition, id))
+    def _enter(self, partition: int, times: Sequence[int], names: Sequence[str]) -> None:
+        self._maturing.add(partition, times, names)
+        if self._horizon is None or max(times, default=0) > self._horizon:
+            self._far += [(partition, name) for name in names]
 
     def serve(self, id: str, partition: int, time: int, score: Score) -> Entry | None:
         """A champion or canary answered. Returns the entry if new."""
-        entry = self._entry(id, partition, time)
-        if entry is not None and entry.served is not None:
-            self.counts.repeated += 1
-            return None
-        self.counts.predictions += 1
-        if entry is None:
-            self.counts.sampled_out += 1
-            return None
-        if entry.time != time:
-            entry.time = time
-            self._enter(time, partition, id)
-        entry.served = score
-        self._held += 1
-        if entry.label is not None:
-            self.counts.joined += 1
-            self._completed.append((partition, id))
-        return entry
+        return self.serve_all(partition, [(id, time, score)])[0]
+
+    def serve_all(self, partition: int, answers: Iterable[tuple[str, int, Score]]) -> list[Entry | None]:
+        """Ids, times and scores of one partition, in order; of each the entry if new."""
+        room, counts = self._room(partition), self.counts
+        found, fresh, times = list[Entry | None](), list[str](), list[int]()
+        for name, time, score in answers:
+            entry = room.get(name)
+            if entry is not None and entry.served is not None:
+                counts.repeated += 1
+                found.append(None)
+                continue
+            counts.predictions += 1
+            if entry is None:
+                if not self._kept(name):
+                    counts.sampled_out += 1
+                    found.append(None)
+                    continue
+                entry = room[name] = Entry(time, partition, None, score)
+            elif entry.time != time:
+                entry.time = time
+            entry.served = score
+            fresh.append(name)
+            times.append(time)
+            if entry.label is not None:
+                self._complete(name, entry)
+            found.append(entry)
+        self._held += len(fresh)
+        self._enter(partition, times, fresh)
+        return found
 
     def shadow(self, id: str, partition: int, time: int, score: Score) -> Entry | None:
         """The other arm's score of the event; returns the entry if this is the first."""
-        entry = self._entry(id, partition, time)
+        room = self._room(partition)
+        entry = room.get(id) or self._made(room, id, partition, time)
         if entry is None or entry.shadow is not None:
             return None
         entry.shadow = score
@@ -153,28 +119,39 @@ class Join(Struct, kw_only=True, dict=True):
 
     def label(self, id: str, partition: int, time: int, value: float) -> None:
         """A label; the first one stands."""
-        entry = self._entry(id, partition, time)
-        if entry is None:
-            return
-        if entry.label is None:
-            entry.label = value
-            if entry.served is not None:
-                self.counts.joined += 1
-                self._completed.append((partition, id))
-        elif entry.label == value:
-            self.counts.labels_repeated += 1
-        else:
-            self.counts.labels_conflicting += 1
+        self.label_all(partition, [(id, time, value)])
 
-    def _entry(self, id: str, partition: int, time: int) -> Entry | None:
-        """The event's entry, made when it is new; None when its id is sampled out."""
-        room = self.entries.get(partition)
-        if room is None:
-            room = self.entries[partition] = {}
-        entry = room.get(id)
-        if entry is None and (self.level == 0 or self._kept(id)):
-            entry = room[id] = Entry(time, partition)
-            self._enter(time, partition, id)
+    def label_all(self, partition: int, labels: Iterable[tuple[str, int, float]]) -> None:
+        """Ids, times and values of one partition, in order."""
+        room, counts = self._room(partition), self.counts
+        for name, time, value in labels:
+            entry = room.get(name) or self._made(room, name, partition, time)
+            if entry is None:
+                continue
+            if entry.label is None:
+                entry.label = value
+                if entry.served is not None:
+                    self._complete(name, entry)
+            elif entry.label == value:
+                counts.labels_repeated += 1
+            else:
+                counts.labels_conflicting += 1
+
+    def _complete(self, id: str, entry: Entry) -> None:
+        """It has both. What is not over yet stands among what is maturing."""
+        self.counts.joined += 1
+        if self._over is not None and entry.time <= self._over:
+            self._completed.append((entry.partition, id))
+
+    def _room(self, partition: int) -> dict[str, Entry]:
+        return self.entries.setdefault(partition, {})
+
+    def _made(self, room: dict[str, Entry], id: str, partition: int, time: int) -> Entry | None:
+        """The entry of an event that was not heard of; None when its id is sampled out."""
+        if not self._kept(id):
+            return None
+        entry = room[id] = Entry(time, partition)
+        self._enter(partition, (time,), (id,))
         return entry
 
     def _kept(self, id: str) -> bool:
@@ -184,20 +161,21 @@ class Join(Struct, kw_only=True, dict=True):
         """What has matured with its label, each once, in canonical order (time, partition, id)."""
         if self._delay is not None and delay > self._delay:  # what had come to be over waits again
             self._index()
-        self._delay = delay
-        places, self._completed = [*self._maturing.take(clock - delay), *self._completed], []
+        self._delay, over = delay, clock - delay
+        self._over = over if self._over is None else max(self._over, over)
+        places, self._completed = [*self._maturing.take(over), *self._completed], []
         settled = []
         for (partition, name), entry in self._found(places):
             if entry.settled or entry.time + delay > clock:
                 continue
             if entry.served is None or entry.label is None:
-                self._expiring.add(entry.time, partition, name)
+                self._expiring.add(partition, (entry.time,), (name,))
                 continue
-            settled.append(_settled(name, entry))
+            settled.append(entry.matured(name))
             entry.settled = True
             self._held -= 1
             self._settled.append((partition, name))
-        return sorted(settled, key=_canonical)
+        return sorted(settled, key=_CANONICAL)
 
     def expire(self, clock: int, delay: int, grace: int) -> list[Settled]:
         """Let go of what has settled, which is returned, and of what has no label at maturity and `grace`.
@@ -205,13 +183,13 @@ class Join(Struct, kw_only=True, dict=True):
         What is dated too far ahead is taken as no further than FURTHEST.
         """
         places, self._settled = self._settled, []
-        settled = [_settled(name, entry) for (_, name), entry in self._found(places)]
+        settled = [entry.matured(name) for (_, name), entry in self._found(places)]
         for partition, name in places:
             self.entries[partition].pop(name, None)
         until = clock - delay - grace
         for (partition, name), entry in self._found(self._expiring.take(until)):
             if entry.time > until:
-                self._expiring.add(entry.time, partition, name)
+                self._expiring.add(partition, (entry.time,), (name,))
                 continue
             if entry.served is not None and entry.label is not None:  # joined, and not yet measured
                 self._completed.append((partition, name))
@@ -221,7 +199,7 @@ class Join(Struct, kw_only=True, dict=True):
             self.counts.labels_orphaned += entry.served is None and entry.label is not None
             del self.entries[partition][name]
         self._draw_near(clock + FURTHEST)
-        return sorted(settled, key=_canonical)
+        return sorted(settled, key=_CANONICAL)
 
     def crowded(self, until: int, pending: int) -> bool:
         """Whether served predictions are more than `pending`, and a quarter as many settled or of before `until`."""
@@ -234,7 +212,7 @@ class Join(Struct, kw_only=True, dict=True):
         for (partition, name), entry in self._found(places):
             if entry.time > horizon:
                 entry.time = horizon
-                self._maturing.add(horizon, partition, name)
+                self._maturing.add(partition, (horizon,), (name,))
 
     def mature(self, clock: int, delay: int, grace: int) -> list[Settled]:
         """Both at once."""
@@ -281,19 +259,3 @@ class Join(Struct, kw_only=True, dict=True):
 
     def _all(self) -> Iterator[tuple[int, str, Entry]]:
         return ((partition, name, entry) for partition, room in self.entries.items() for name, entry in room.items())
-
-
-def _settled(name: str, entry: Entry) -> Settled:
-    assert entry.label is not None
-    assert entry.served is not None
-    arms = entry.served, entry.shadow
-    return Settled(entry.time, entry.partition, name, entry.label, *arms, entry.slices, entry.bucket)
-
-
-def _canonical(settled: Settled) -> tuple[int, int, str]:
-    return settled.time, settled.partition, settled.id
-
-
-def _held(number: float) -> float:
-    """Within float32's range, so that sums of fourth powers stay finite."""
-    return max(-MAX_NUMBER, min(MAX_NUMBER, number))

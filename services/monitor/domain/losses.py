@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from services.monitor.domain.alerts import Finding
-from services.monitor.domain.join import Settled
+from services.monitor.domain.entries import Settled
 from shared.quality import Task
 
 BLOCKS = 10  # of a window
@@ -86,7 +86,7 @@ class Losses(Struct, kw_only=True):
 def beyond(task: Task, settled: Sequence[Settled]) -> list[float]:
     """What each lost beyond its promise: Brier losses of classes; the squared error itself of numbers.
 
-    >>> from services.monitor.domain.join import Score, Settled
+    >>> from services.monitor.domain.entries import Score, Settled
     >>> score = Score(1, 1, "champion", (0.75,))
     >>> beyond("binary", [Settled(0, 0, "e", label, score, None) for label in (0.0, 1.0)])
     [0.375, -0.125]

@@ -1,8 +1,8 @@
 """How many labelled events have matured, by the hour of their event time."""
 
-from collections.abc import Iterable
-
+import numpy as np
 from msgspec import Struct, field
+from numpy.typing import ArrayLike
 
 HOUR = 3_600_000_000  # microseconds
 
@@ -18,9 +18,10 @@ class Matured(Struct):
 
     hours: dict[int, int] = field(default_factory=dict)
 
-    def add(self, times: Iterable[int]) -> None:
-        for time in times:
-            self.hours[time // HOUR] = self.hours.get(time // HOUR, 0) + 1
+    def add(self, times: ArrayLike) -> None:
+        hours, counts = np.unique(np.asarray(times, dtype=np.int64) // HOUR, return_counts=True)
+        for hour, count in zip(hours.tolist(), counts.tolist(), strict=True):
+            self.hours[hour] = self.hours.get(hour, 0) + count
 
     def within(self, start: int, end: int) -> int:
         """Events of the hours from `start` (whole) until `end`."""

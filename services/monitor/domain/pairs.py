@@ -10,9 +10,9 @@ from msgspec import Struct, field
 from schemas.events.monitor import ArmMeasured, ExpectedPairs, FeatureDrift, Pairs, RolloutMeasured
 from schemas.specs import Rollout as Policy
 from services.monitor.domain.clock import moment
+from services.monitor.domain.entries import Score, Settled
 from services.monitor.domain.facts import Rollout
 from services.monitor.domain.groups import Floats, Grouped, Whole, onto
-from services.monitor.domain.join import Score, Settled
 from shared.quality import Task, metrics
 
 Arm = Literal["champion", "challenger"]

@@ -17,8 +17,8 @@ from scipy.special import ndtri
 from schemas.events.monitor import Quality, SliceQuality
 from schemas.specs import Costs, Label
 from services.monitor.domain.alerts import Finding
+from services.monitor.domain.entries import Settled
 from services.monitor.domain.estimate import Estimate, expected_over
-from services.monitor.domain.join import Settled
 from services.monitor.domain.pairs import flat, widened
 from services.monitor.domain.sample import Sample
 from services.monitor.domain.slices import UNKNOWN, Sliced, quality_by_slice
@@ -56,9 +56,11 @@ class Realised(Struct, kw_only=True):
     slices: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 0), np.int32))
 
     def add(self, settled: Sequence[Settled], window: int) -> None:
-        """Matured ones; the newest `window` by event time stay, in canonical order."""
+        """Matured ones, in canonical order; the newest `window` by event time stay, in canonical order."""
         if not settled:
             return
+        self.fresh += len(settled)
+        settled = settled[-window:]
         outputs = np.array([each.served.output for each in settled])
         held, before = widened(self.outputs, outputs.shape[1]), len(self.labels)
         keys = self.keys + [(each.time, each.partition, each.id) for each in settled]
@@ -70,7 +72,6 @@ class Realised(Struct, kw_only=True):
         arms = _of(self.arms, before, 0), np.array([each.served.arm == ARMS[1] for each in settled], np.int8)
         self.weights, self.arms = np.concatenate(weights)[kept], np.concatenate(arms)[kept]
         self.slices = _slices(self.slices, before, settled)[kept]
-        self.fresh += len(settled)
 
     def sample(self, task: Task, feedback: Feedback = "complete") -> tuple[Sample, NDArray[np.bool_]]:
         """These predictions; where some are explored, those that were to have a label, weighted. And which they are."""

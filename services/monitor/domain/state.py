@@ -11,6 +11,7 @@ from services.monitor.domain.alerts import Alarm, Alert
 from services.monitor.domain.clock import Checkpoint, Clock
 from services.monitor.domain.course import Course
 from services.monitor.domain.join import Join
+from services.monitor.domain.labelled import Labelled
 from services.monitor.domain.losses import Losses
 from services.monitor.domain.maturity import Matured
 from services.monitor.domain.pairs import Evidence
@@ -75,7 +76,7 @@ class StreamState(Struct, kw_only=True):
     labels_time: dict[int, int] = field(default_factory=dict)  # how far each labels partition has come
     refused: int = 0  # data records that break the contract; the ingestor parks them
     labels_refused: int = 0
-    join: Join = field(default_factory=Join)  # data events with labels
+    labelled: Labelled = field(default_factory=Labelled)  # data events
     matured: Matured = field(default_factory=Matured)
     matured_until: int | None = None
     rows: Rows = field(default_factory=Rows)
