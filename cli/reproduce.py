@@ -27,9 +27,13 @@ def reproduce(
     Exit code 0: they are. 1: they are not, or nothing was made, and why.
     """
     with registry("viewer") as client:
-        recorded = client.get(version_path(version))["artifacts"]
+        known = client.get(version_path(version))
+    recorded = known["artifacts"]
+    digests = {name: recorded[name]["digest"] for name in ("onnx", "reference")}
+    said = {name: known[name] for name in ("model", "run_id", "spec", "stream_spec", "cut")} | {"digests": digests}
+    request = {"manifest": recorded["manifest"]["digest"], "recorded": said, "anyway": anyway}
     try:
-        outcome = asyncio.run(_made({"manifest": recorded["manifest"]["digest"], "anyway": anyway}))
+        outcome = asyncio.run(_made(request))
     except Crashed as crash:
         fail(f"{version}: {crash}")
     if failed := outcome.get("failed"):

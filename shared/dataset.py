@@ -4,7 +4,8 @@ Nothing of the future gets in: rows and labels are those that the pinned table v
 and labels those that were known at the cut's time.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
@@ -51,6 +52,24 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.times)
+
+    def digest(self, features: Iterable[str]) -> str:
+        """Of all that a run can see of the rows: equal digests, equal rows in equal order.
+
+        `features` name the columns of the matrix; in which order a stream declares them makes no difference.
+        """
+        hashed = hashlib.sha256()
+        columns = dict(zip(features, self.matrix.T, strict=True))
+        for name in sorted(columns):
+            hashed.update(f"{name}\0".encode())
+            hashed.update(
+                np.where(np.isnan(columns[name]), np.nan, columns[name]).tobytes()
+            )  # missing in one bit pattern
+        for column in (self.labels, self.times):
+            hashed.update(np.ascontiguousarray(column).tobytes())
+        for names in (self.ids, self.entities):
+            hashed.update("".join(f"{len(name)}:{name}" for name in names).encode())
+        return f"sha256:{hashed.hexdigest()}"
 
     def part(self, after: datetime | None, until: datetime) -> "Dataset":
         """The rows with after < time ≤ until; `after` None: from the first."""

@@ -125,9 +125,16 @@ class Tables:
         except TableNotFoundError as error:
             raise NoTable(f"{table_name(kind, owner)}: there is no such table") from error
         except DeltaError as error:
-            if version is not None and version > self.open(kind, owner).version():
-                raise NoTable(f"{table_name(kind, owner)}: there is no version {version} yet") from error
+            if version is not None and (why := self._lacks(kind, owner, version)):
+                raise NoTable(f"{table_name(kind, owner)}: {why}") from error
             raise
+
+    def _lacks(self, kind: Kind, owner: str, version: int) -> str | None:
+        """Why a version that does not open cannot be there; None when it should be."""
+        if version > self.open(kind, owner).version():
+            return f"there is no version {version} yet"
+        kept = f"_delta_log/{version:020d}.json" in self.stored(kind, owner)
+        return None if kept else f"version {version} is no longer kept"
 
     def ensure(self, kind: Kind, owner: str, schema: pa.Schema) -> DeltaTable:
         """The newest version of a table, created empty (version 0) when it is not there; racing creators are fine."""

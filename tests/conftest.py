@@ -15,7 +15,8 @@ from pydantic import SecretStr
 
 from compose.embedded.stack import Stack
 from shared import postgres
-from shared.settings import PostgresSettings
+from shared.objects import Objects
+from shared.settings import PostgresSettings, S3Settings
 
 PoolFor = Callable[[str, Sequence[Path]], Awaitable[asyncpg.Pool]]
 
@@ -32,6 +33,21 @@ async def started_stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
 
 stack = pytest.fixture(scope="session")(started_stack)
 own_stack = pytest.fixture(scope="module", name="stack")(started_stack)  # import it where foreign events would be heard
+
+
+@pytest.fixture(scope="module")
+async def s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S3Settings]:
+    """S3 alone, its settings in the environment for the children."""
+    async with Stack(tmp_path_factory.mktemp("s3"), parts=frozenset({"s3"})) as running:
+        settings = {name: value for name, value in running.environment.items() if name.startswith("MODELBUS_S3_")}
+        before = {name: os.environ.get(name) for name in settings}
+        os.environ.update(settings)
+        await Objects(S3Settings()).ensure_bucket()
+        yield S3Settings()
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 @pytest.fixture(scope="session")

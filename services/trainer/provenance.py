@@ -1,10 +1,12 @@
-"""What a run was made with: the project's own code, the locked dependencies, the libraries that shape a model."""
+"""What a run was made with: the project's own code, locked dependencies, the libraries and the machine's arithmetic."""
 
 import hashlib
 import platform
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from threadpoolctl import threadpool_info  # type: ignore[import-untyped]  # ships no types
 
 Provenance = dict[str, Any]
 _ROOT = Path(__file__).parents[2]
@@ -13,14 +15,23 @@ _LIBRARIES = ("deltalake", "numpy", "onnx", "onnxruntime", "pyarrow", "scikit-le
 
 
 def provenance() -> Provenance:
-    """`code_version` and `lock_hash` are SHA-256 in hex; the lock's is None where it is not deployed with the code."""
+    """`code_version` and `lock_hash` are SHA-256 in hex; the lock's is None where it is not deployed with the code.
+
+    `blas` names the kernels that sums are made with: another processor's add in another order.
+    """
     lock = _ROOT / "requirements.lock"
     return {
         "code_version": _digest_of_sources(),
         "lock_hash": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else None,
         "libraries": {name: version(name) for name in _LIBRARIES},
         "python": platform.python_version(),
+        "machine": platform.machine(),
+        "blas": ", ".join(sorted({_kernel(each) for each in threadpool_info() if each["user_api"] == "blas"})),
     }
+
+
+def _kernel(library: dict[str, Any]) -> str:
+    return f"{library['internal_api']} {library['version']} {library.get('architecture', '')}".strip()
 
 
 def _digest_of_sources() -> str:

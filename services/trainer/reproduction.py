@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import pyarrow as pa
 from pydantic import ValidationError
 
 from services.trainer.domain.records import Recipe
@@ -18,21 +19,27 @@ Json = Mapping[str, Any]
 
 
 def reproduce(request: Payload, progress: Progress) -> Payload:
-    """{"manifest": digest, "anyway": whether also elsewhere} → {"recorded", "made"}: digests by artifact.
+    """{"manifest": digest, "recorded": what the registry says, "anyway": also elsewhere} → {"recorded", "made", …}.
+
+    `recorded` has `model`, `run_id`, `spec`, `stream_spec`, `cut`, and the `digests` of "onnx" and "reference".
 
     Raises:
         JobFailed: `altered`, `expired` or `environment`: nothing was made, and why.
     """
-    manifest = _read(request["manifest"], Objects(S3Settings()))
+    manifest, recipe = _read(request["manifest"], Objects(S3Settings()))
+    if other := _otherwise(manifest, recipe, request["recorded"]):
+        raise JobFailed("altered", f"expected the {', '.join(other)} of manifest {request['manifest']} in the registry")
     here = provenance()
     differences = differences_between(manifest, here)
     if differences and not request["anyway"]:
         raise JobFailed("environment", "; ".join(differences))
     try:
-        recipe = Recipe.of_manifest(json.dumps(manifest).encode())
-        produced = produce(recipe, Tables(S3Settings()), reporter(progress), here)
+        rows = manifest.get("rows_digest")
+        produced = produce(recipe, Tables(S3Settings()), reporter(progress), here, rows_digest=rows)
     except (NoTable, FileNotFoundError) as error:
         raise JobFailed("expired", str(error)) from error
+    except pa.ArrowInvalid as error:
+        raise JobFailed("altered", f"a file of the tables is not what was written: {error}") from error
     return {
         "recorded": manifest["digests"],
         "made": {"onnx": digest_of(produced.onnx), "reference": digest_of(produced.reference)},
@@ -41,17 +48,24 @@ def reproduce(request: Payload, progress: Progress) -> Payload:
     }
 
 
-def _read(digest: str, objects: Objects) -> dict[str, Any]:
+def _read(digest: str, objects: Objects) -> tuple[dict[str, Any], Recipe]:
     try:
-        manifest: dict[str, Any] = json.loads(objects.get_now(digest))
-        Recipe.of_manifest(json.dumps(manifest).encode())
+        data = objects.get_now(digest)
+        return json.loads(data), Recipe.of_manifest(data)
     except Missing as error:
         raise JobFailed("expired", str(error)) from error
     except Tampered as error:
         raise JobFailed("altered", str(error)) from error
     except (ValueError, ValidationError) as error:
         raise JobFailed("altered", f"{digest} is not a manifest: {error}") from error
-    return manifest
+
+
+def _otherwise(manifest: Json, recipe: Recipe, recorded: Json) -> list[str]:
+    """Of what the registry records otherwise than the manifest."""
+    fields = {name: said for name, said in recorded.items() if name != "digests"}
+    told = Recipe.model_validate_json(json.dumps(recipe.model_dump(mode="json") | fields))
+    other = [name for name in fields if getattr(told, name) != getattr(recipe, name)]
+    return other if manifest.get("digests") == recorded["digests"] else [*other, "digests"]
 
 
 def differences_between(manifest: Json, here: Json) -> list[str]:

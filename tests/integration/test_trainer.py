@@ -1,10 +1,8 @@
 """The trainer on real parts: Delta tables and artifacts on S3, jobs in Postgres, runs in child processes."""
 
 import asyncio
-import io
 import json
-import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,10 +11,7 @@ import asyncpg
 import numpy as np
 import pyarrow as pa
 import pytest
-from minio import Minio
 
-from cli.reproduce import CHILD as REPRODUCTION
-from compose.embedded.stack import Stack
 from schemas.envelope import Envelope
 from schemas.events.base import Event
 from schemas.events.monitor import TrainingRequested
@@ -27,38 +22,21 @@ from services.trainer.app import CHILD, MIGRATIONS
 from services.trainer.domain.records import Recipe
 from services.trainer.domain.words import WORDS
 from services.trainer.handlers import on_training_requested
-from services.trainer.provenance import provenance
 from shared import scikit
 from shared.dataset import read_dataset
-from shared.jobs import JobRunner, Limits
+from shared.jobs import JobRunner
 from shared.matrix import Projection
 from shared.objects import Objects
 from shared.outbox import unit_of_work
-from shared.parent import open_child
 from shared.quality import metrics
 from shared.runtime import Model
 from shared.settings import S3Settings
-from shared.tables import Tables, append, compact, schema_of
+from shared.tables import Tables, append, schema_of
 from tests.conftest import PoolFor
 from tests.unit.trainer_cases import START, cut_at, model_for, rows_for, stream_for
 
 EVENTS: Sequence[type[Event]] = (ModelTrained, TrainingFailed, TrainingProgressed)
 ROWS = 900
-
-
-@pytest.fixture(scope="module")
-async def s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S3Settings]:
-    """S3 alone, its settings in the environment for the children."""
-    async with Stack(tmp_path_factory.mktemp("s3"), parts=frozenset({"s3"})) as running:
-        settings = {name: value for name, value in running.environment.items() if name.startswith("MODELBUS_S3_")}
-        before = {name: os.environ.get(name) for name in settings}
-        os.environ.update(settings)
-        await Objects(S3Settings()).ensure_bucket()
-        yield S3Settings()
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
 
 
 @pytest.fixture
@@ -209,67 +187,6 @@ async def test_the_same_request_in_fresh_processes_gives_the_same_digests(pool: 
     manifests = [json.loads(await Objects(s3).get(each.manifest.digest)) for each in (first, second)]
     assert all(manifest.pop("code_version") for manifest in manifests)  # sources may be edited while tests run
     assert manifests[0] == manifests[1]
-
-
-async def test_a_version_is_made_again_from_its_manifest_also_after_its_tables_were_compacted(
-    pool: asyncpg.Pool, s3: S3Settings
-) -> None:
-    cut = committed(s3, "multiclass")
-    await hear(pool, request_of(cut, "multiclass"))
-    trained = (await run_to_the_end(pool))[-1]
-    assert isinstance(trained, ModelTrained)
-    for kind in ("data", "labels"):
-        compact(Tables(s3).open(kind, owner("multiclass")))  # type: ignore[arg-type]  # one of the two kinds
-
-    outcome = await made_again(trained.candidate.manifest.digest)
-
-    digests = {"onnx": trained.candidate.onnx.digest, "reference": trained.candidate.reference.digest}
-    assert (outcome["result"]["made"], outcome["result"]["recorded"]) == (digests, digests)
-
-
-@pytest.mark.parametrize(
-    ("change", "reason", "words"),
-    [
-        ({"python": "2.7.18"}, "environment", "python: recorded 2.7.18"),
-        ({"spec": None}, "altered", "is not a manifest"),
-        ({"cut": {"data_version": 999}}, "expired", "there is no version 999 yet"),
-    ],
-)
-async def test_what_cannot_be_made_again_is_refused_with_the_reason(
-    s3: S3Settings, change: dict[str, Any], reason: str, words: str
-) -> None:
-    recipe = Recipe.of_request(request_of(committed(s3, "binary"), "binary")).model_dump(mode="json")
-    manifest = recipe | provenance() | {"digests": {}}
-    cut = manifest["cut"] | change.get("cut", {})
-    stored = await Objects(s3).put(json.dumps(manifest | change | {"cut": cut}).encode())
-
-    outcome = await made_again(stored.digest)
-
-    assert outcome["failed"]["reason"] == reason
-    assert words in outcome["failed"]["explanation"]
-
-
-async def test_a_manifest_that_was_tampered_with_is_refused(s3: S3Settings) -> None:
-    stored = await Objects(s3).put(b"a manifest")
-    client = Minio(
-        endpoint=s3.endpoint, access_key=s3.access_key, secret_key=s3.secret_key.get_secret_value(), secure=s3.secure
-    )
-    key = f"artifacts/{stored.digest.replace(':', '/')}"
-    client.put_object(bucket_name=s3.bucket, object_name=key, data=io.BytesIO(b"another"), length=7)
-
-    outcome = await made_again(stored.digest)
-
-    assert outcome["failed"]["reason"] == "altered"
-
-
-async def made_again(manifest: str) -> dict[str, Any]:
-    """The outcome of the child that `modelbus reproduce` starts."""
-    async with open_child(REPRODUCTION, Limits().memory_bytes) as child:
-        await child.ask({"manifest": manifest, "anyway": False})
-        async for line in child.lines():
-            if "progress" not in line:
-                return line
-    raise AssertionError("lines end with an outcome or Crashed")
 
 
 async def test_too_few_matured_rows_end_the_run_as_insufficient_data(pool: asyncpg.Pool, s3: S3Settings) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from schemas.events.parts import Cut, Span
 from schemas.specs import ModelSpec, StreamSpec
-from shared.dataset import read_dataset, time_split
+from shared.dataset import Dataset, read_dataset, time_split
+from shared.matrix import Matrix
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 STREAM = StreamSpec.model_validate(
@@ -144,3 +145,20 @@ def test_parts_of_a_split_hold_every_row_once_and_keep_equal_times_together() ->
 def test_shares_that_do_not_sum_to_one_are_refused() -> None:
     with pytest.raises(ValueError, match="sum to 1"):
         time_split(np.array(["2013-01-01"], dtype="datetime64[us]"), (0.5, 0.2))
+
+
+def test_equal_rows_have_equal_digests_in_whatever_order_and_bits_they_are_read() -> None:
+    rows = _dataset(np.array([[1.0, np.nan], [2.0, 3.0]]))
+
+    odd = rows.matrix.view(np.uint64).copy()
+    odd[0, 1] |= 1 << 63
+
+    assert _dataset(odd.view(np.float64)).digest("xc") == rows.digest("xc")
+    assert _dataset(rows.matrix[:, ::-1]).digest("cx") == rows.digest("xc")
+    assert _dataset(rows.matrix).digest("cx") != rows.digest("xc")
+    assert _dataset(rows.matrix + 1).digest("xc") != rows.digest("xc")
+
+
+def _dataset(matrix: Matrix) -> Dataset:
+    times = np.array(["2013-01-01", "2013-01-02"], dtype="datetime64[us]")
+    return Dataset(matrix=matrix, labels=np.zeros(2), times=times, ids=["a", "b"], entities=["e", "e"])

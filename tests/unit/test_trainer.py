@@ -275,6 +275,7 @@ def test_a_manifest_is_canonical_and_holds_the_recipe_it_was_made_from() -> None
         chosen=trial,
         classes=("false", "true"),
         parity=0.0,
+        rows_digest="sha256:2",
         digests={"onnx": "sha256:1"},
     )
 

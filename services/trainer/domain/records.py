@@ -58,6 +58,7 @@ def manifest_of(
     chosen: Trial,
     classes: Sequence[str],
     parity: float,
+    rows_digest: str,
     digests: Mapping[str, str],
 ) -> bytes:
     """The manifest: the recipe's own fields, where it was made from what, and what came of it."""
@@ -77,6 +78,7 @@ def manifest_of(
             "chosen": _described(chosen),
             "classes": list(classes),
             "parity": parity,
+            "rows_digest": rows_digest,
             "digests": dict(digests),
         }
     )
