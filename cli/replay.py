@@ -25,7 +25,7 @@ from schemas.events.parts import Release
 from schemas.specs import StreamSpec
 from services.deployer.domain.comparison import Answer, Comparison, Served
 from services.deployer.replay import Replay, Replayed
-from services.deployer.view import Loader
+from services.deployer.view import loaded
 from shared.errors import ModelbusError
 from shared.objects import Objects
 from shared.reading import Reader
@@ -66,11 +66,11 @@ def replay(
         fail(f"{out}: expected a name that ends with .parquet or .jsonl")
     release, spec = _asked(version)
     try:
-        loaded = Loader(Objects(S3Settings())).load(release)
+        version_of = loaded(release, Objects(S3Settings()).get_now(release.candidate.onnx.digest))
         with Reader(kafka_settings(), "modelbus.cli", _BATCH_RECORDS) as reader, _writing(out) as write:
             tables = Tables(S3Settings())
             past = Span(spec=spec, since=span[0], until=span[1], reader=reader, tables=tables)
-            said = _replayed(Replay(loaded, spec), release, past, write)
+            said = _replayed(Replay(version_of, spec), release, past, write)
     except KafkaException as error:
         fail(f"Kafka: {error.args[0].str()}")
     except (ModelbusError, DeltaError, OSError) as error:

@@ -1,5 +1,6 @@
 """Settings of the platform, read once from the environment. Services add their own in services/<name>/settings.py."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr
@@ -57,6 +58,18 @@ class S3Settings(BaseSettings):
     bucket: str = "modelbus"
     region: str = "us-east-1"
     secure: bool = False
+
+
+class SigningSettings(BaseSettings):
+    """Whose signature a version must bear to be loaded: a key in PEM, or a folder of several while one is replaced."""
+
+    model_config = SettingsConfigDict(env_prefix="MODELBUS_SIGNING_", frozen=True)
+
+    public_key: Path
+
+    @property
+    def public_keys(self) -> list[Path]:
+        return sorted(self.public_key.glob("*.pem")) if self.public_key.is_dir() else [self.public_key]
 
 
 class TelemetrySettings(BaseSettings):

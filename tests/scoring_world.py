@@ -31,6 +31,7 @@ from shared.kafka import control_topics, ensure_topics, model_topics, stream_top
 from shared.matrix import signature_of
 from shared.objects import Objects, digest_of
 from shared.settings import KafkaSettings, S3Settings
+from shared.signing import CANDIDATE, ONNX
 
 EPOCH = datetime(2013, 1, 1, tzinfo=UTC)
 FEATURES = ("heat", "weight", "colour")
@@ -101,6 +102,17 @@ def release_of(version: int, spec: ModelSpec, stream: StreamSpec, onnx: Artifact
     )
 
 
+def signed(release: Release, onnx: bytes, put: Callable[[bytes], Artifact], key: Path | None = None) -> Release:
+    """As the validator would sign it, with no more files than serving needs; `put` stores them."""
+    from services.validator.signing import sign  # noqa: PLC0415  # heavy, and most unit tests need none of it
+
+    files = {ONNX: onnx, CANDIDATE: release.candidate.model_dump_json().encode()}
+    for data in files.values():
+        put(data)
+    bundle = sign(release.candidate.model, files, key or Path(os.environ["MODELBUS_VALIDATOR_SIGNING_KEY"]))
+    return release.model_copy(update={"attestation": put(bundle)})
+
+
 def changed(
     revision: int, champion: Release, challenger: Release | None = None, share: float = 0.0, phase: str | None = None
 ) -> RolloutChanged:
@@ -161,9 +173,10 @@ class World:
         return world
 
     def release(self, version: int, model: int = 0, onnx: bytes | None = None) -> Release:
-        """A release with its model in S3."""
-        artifact = self.objects.put_now(trained(version) if onnx is None else onnx)
-        return release_of(version, self.models[model], self.stream, artifact)
+        """A release with its model in S3, signed."""
+        data = trained(version) if onnx is None else onnx
+        artifact = self.objects.put_now(data)
+        return signed(release_of(version, self.models[model], self.stream, artifact), data, self.objects.put_now)
 
     def say(self, event: Event, traceparent: str | None = None) -> None:
         """Publish a lifecycle event."""

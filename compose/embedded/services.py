@@ -13,6 +13,7 @@ from compose.embedded.supervisor import Process
 CHECKOUT = Path(__file__).parents[2]
 # one core each: they scale by processes, and their libraries would start a thread for every core
 FRUGAL = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}
+VALIDATOR_ALONE = {"MODELBUS_VALIDATOR_SIGNING_KEY"}
 ONE_OF_EACH = {"MODELBUS_KAFKA_REPLICA": "embedded"}
 
 
@@ -20,8 +21,9 @@ def processes(environment: Mapping[str, str], scorers: int = 1) -> list[Process]
     """What runs on a stack with this environment: each service once, a gateway, scorers of slots 0 … scorers - 1."""
     if not 1 <= scorers <= SCORER_PORTS.step:
         raise ValueError(f"{scorers} scorers; expected 1 to {SCORER_PORTS.step}")
-    services = [_service(name, environment) for name in SERVICES]
-    return [*services, *(_scorer(slot, environment) for slot in range(scorers)), _gateway(environment)]
+    shared = {name: value for name, value in environment.items() if name not in VALIDATOR_ALONE}
+    services = [_service(name, environment if name == "validator" else shared) for name in SERVICES]
+    return [*services, *(_scorer(slot, shared) for slot in range(scorers)), _gateway(shared)]
 
 
 def _service(name: str, environment: Mapping[str, str]) -> Process:

@@ -9,6 +9,7 @@ from typing import Self
 from compose.embedded import jars, s3
 from compose.embedded.folder import LOOPBACK, SCORER_PORTS, StackFolder, write_private
 from compose.embedded.kafka import kafka
+from compose.embedded.keys import key_pair
 from compose.embedded.postgres import NAME, postgres
 from compose.embedded.supervisor import Process, Supervisor
 from compose.embedded.zipkin import zipkin
@@ -111,6 +112,7 @@ def _s3_ports(claim: StackFolder) -> dict[str, int]:
 
 
 def _environment(claim: StackFolder) -> dict[str, str]:
+    private, public = key_pair(claim.path / "keys")
     parts = {
         "MODELBUS_KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{claim.port('kafka')}",
         "MODELBUS_POSTGRES_DSN": f"postgresql://{NAME}:{claim.secret('postgres')}@{LOOPBACK}:{claim.port('postgres')}/{NAME}",
@@ -120,6 +122,8 @@ def _environment(claim: StackFolder) -> dict[str, str]:
         "MODELBUS_S3_BUCKET": s3.BUCKET,
         "MODELBUS_S3_SECURE": "false",
         "MODELBUS_S3_REGION": "us-east-1",
+        "MODELBUS_VALIDATOR_SIGNING_KEY": str(private),
+        "MODELBUS_SIGNING_PUBLIC_KEY": str(public),
         "OTEL_TRACES_EXPORTER": "zipkin",
         "OTEL_EXPORTER_ZIPKIN_ENDPOINT": f"http://{LOOPBACK}:{claim.port('zipkin')}/api/v2/spans",
     }

@@ -11,7 +11,7 @@ from schemas.specs import Part, StreamSpec
 Arm = Literal["champion", "challenger"]
 
 
-class RolloutChanged(Event, event="rollout.changed", version=(1, 1), key="model"):
+class RolloutChanged(Event, event="rollout.changed", version=(1, 2), key="model"):
     """The whole truth about who serves a model from this revision on; readers take the highest revision."""
 
     model: str
@@ -67,13 +67,17 @@ class CorrectionsPublished(Event, event="corrections.published", key="model"):
     partitions: dict[int, int]
 
 
-class LoadFailed(Event, event="load.failed", key="model"):
-    """A scorer could not load or verify a version; the old one goes on."""
+class LoadFailed(Event, event="load.failed", version=(1, 1), key="model"):
+    """A scorer could not load or verify a version; the old one goes on. 1.1 added `cause`.
+
+    `integrity`: what lies in the store or was said of the version is not what the validator signed.
+    """
 
     model: str
     version: int = Field(ge=1)
     revision: int = Field(ge=1)
     explanation: str
+    cause: Literal["unloadable", "integrity"] = "unloadable"
 
 
 class Scoring(Part):

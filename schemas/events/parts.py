@@ -69,10 +69,11 @@ class Candidate(Part):
 
 
 class Release(Part):
-    """A numbered version, as the scorers load it."""
+    """A numbered version, as the scorers load it; `attestation` is the bundle by which the validator signed it."""
 
     version: int = Field(ge=1)
     candidate: Candidate
+    attestation: Artifact | None = None
 
 
 class Gate(Part):

@@ -4,14 +4,15 @@ from schemas.events.base import Event
 from schemas.events.parts import Artifact, Candidate, Gate
 
 
-class ModelValidated(Event, event="model.validated", version=(1, 1), key="model"):
-    """Every gate that was asked for passed."""
+class ModelValidated(Event, event="model.validated", version=(1, 2), key="model"):
+    """Every gate that was asked for passed; 1.2 added `attestation`, the bundle that signs the version's files."""
 
     model: str
     run_id: str
     candidate: Candidate
     gates: tuple[Gate, ...]
     report: Artifact
+    attestation: Artifact | None = None
 
 
 class ModelRejected(Event, event="model.rejected", version=(1, 1), key="model"):

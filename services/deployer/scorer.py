@@ -19,7 +19,7 @@ from shared.health import Health, add_health, bare_app, serve
 from shared.kafka import control_topics, ensure_topics
 from shared.objects import Objects
 from shared.service import until_stopped
-from shared.settings import KafkaSettings, S3Settings, TelemetrySettings
+from shared.settings import KafkaSettings, S3Settings, SigningSettings, TelemetrySettings
 
 _CHECK_SECONDS = 0.5
 _TIDY_SECONDS = 10.0
@@ -63,7 +63,7 @@ async def opened(settings: ScorerSettings, slot: int) -> AsyncIterator[list[asyn
     """The scorer running; yields what to wait for."""
     kafka, health = KafkaSettings(), Health()
     await ensure_topics(kafka, control_topics(kafka))
-    view = View(kafka=kafka, objects=Objects(S3Settings()), slot=slot)
+    view = View(kafka=kafka, objects=Objects(S3Settings()), signing=SigningSettings(), slot=slot)
     streams = [Stream(kafka=kafka, settings=settings, slot=slot, view=view, guarantee=each) for each in GUARANTEES]
     oldest = settings.stalled_after_seconds
     health.checks["stream"] = lambda: all(time.monotonic() - stream.beat < oldest for stream in streams)

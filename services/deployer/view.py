@@ -3,9 +3,9 @@
 Reads lifecycle.registry and lifecycle.deployer from the start, in no group, and stores nothing. What it knows is one
 immutable picture, replaced whole; a picture names only revisions whose versions are in memory and warm.
 
-A version that can never load (not a safe model, not the bytes of its digest) is said once and not tried again. A fault,
-such as S3 being away, says nothing about the version: it is counted, logged and tried again for ever, the version
-before goes on, and a model with nothing loaded is `awaited`: newly owned partitions of its stream are held back.
+A version that can never load (no safe model, not what the validator signed) is said once and not tried again. A
+fault, such as S3 being away, says nothing about the version: it is counted, logged and tried again for ever, the
+version before goes on, and a model with nothing loaded is `awaited`: new partitions of its stream are held back.
 """
 
 import logging
@@ -25,13 +25,15 @@ from schemas.events.parts import Release, Signature
 from schemas.events.registry import ModelApplied, StreamApplied
 from schemas.topics import DEPLOYER, REGISTRY
 from services.deployer import metrics
+from services.deployer.attestation import attested
 from services.deployer.places import Record
 from services.deployer.serving import Known, Serving, Version, follow_up
 from shared import telemetry
 from shared.errors import Fatal, Refusal
 from shared.objects import Objects, Tampered
 from shared.runtime import Model, UnsafeModel
-from shared.settings import KafkaSettings
+from shared.settings import KafkaSettings, SigningSettings
+from shared.signing import Unverified
 
 _POLL_SECONDS = 0.1
 _RETRY_SECONDS = (2.0, 4.0, 8.0, 16.0)  # after each fault in a row, the last one from then on
@@ -42,12 +44,12 @@ log = logging.getLogger(__name__)
 class View:
     """`known` may be read from any thread; `run` belongs to one."""
 
-    def __init__(self, *, kafka: KafkaSettings, objects: Objects, slot: int) -> None:
+    def __init__(self, *, kafka: KafkaSettings, objects: Objects, signing: SigningSettings, slot: int) -> None:
         self.known = Known()
         self.asides: SimpleQueue[Envelope] = SimpleQueue()  # to be said beside the next batch: what did not load
         self.complete = False  # everything said before the start is heard, and loaded, awaited or hopeless
         self._kafka = kafka
-        self._loader = Loader(objects)
+        self._loader = Loader(objects, signing)
         self._slot = slot
         self._stream_revisions: dict[str, int] = {}
         self._model_revisions: dict[str, int] = {}
@@ -187,6 +189,7 @@ class View:
                 version=release.version,
                 revision=changed.revision,
                 explanation=f"scorer {self._slot}: {type(error).__name__}: {error}",
+                cause="integrity" if isinstance(error, Unverified | Tampered) else "unloadable",
             )
             name = f"load-failed/{changed.model}/{changed.revision}/{release.version}/{self._slot}"
             self.asides.put(follow_up(said, event, name))
@@ -195,22 +198,24 @@ class View:
 class Loader:
     """Versions in memory, by the digest of their model."""
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: Objects, signing: SigningSettings) -> None:
         self._objects = objects
+        self._signing = signing
         self._versions: dict[tuple[str, int, str], Version] = {}
 
     def load(self, release: Release) -> Version:
         """Fetch, verify, look, load, warm up; a version that is in memory is given back.
 
         Raises:
+            Unverified: it is not what the validator signed.
             Tampered: the bytes are not those of the digest.
             Fault: S3 failed.
             UnsafeModel: the bytes are not a model that may be loaded, or one that cannot answer.
         """
         key = _key(release)
-        if key not in self._versions:
-            data = self._objects.get_now(release.candidate.onnx.digest)
-            self._versions[key] = Version(release=release, model=_warm(data, release.candidate.signature))
+        if key not in self._versions or self._versions[key].release != release:
+            data = attested(release, self._objects, self._signing.public_keys)
+            self._versions[key] = loaded(release, data)
         return self._versions[key]
 
     def keep_only(self, known: Known) -> None:
@@ -222,6 +227,15 @@ class Loader:
             if version
         }
         self._versions = {key: version for key, version in self._versions.items() if key in served}
+
+
+def loaded(release: Release, data: bytes) -> Version:
+    """A version of these bytes, warmed up.
+
+    Raises:
+        UnsafeModel: they are not a model that may be loaded, or one that cannot answer.
+    """
+    return Version(release=release, model=_warm(data, release.candidate.signature))
 
 
 def _warm(data: bytes, signature: Signature) -> Model:

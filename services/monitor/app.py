@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from schemas.events.deployer import RolloutChanged, RolloutEnded, RolloutSwitched
+from schemas.events.deployer import LoadFailed, RolloutChanged, RolloutEnded, RolloutSwitched
 from schemas.events.ingestor import DatasetCommitted
 from schemas.events.registry import (
     ModelApplied,
@@ -46,6 +46,7 @@ def handlers(_: Service) -> Handlers:
             RolloutChanged: on.on_rollout_changed,
             RolloutSwitched: on.on_rollout_switched,
             RolloutEnded: on.on_rollout_ended,
+            LoadFailed: on.on_load_failed,
         },
     }
 

@@ -1,7 +1,8 @@
 """What the monitor does with each event it hears: it remembers. The decisions are made by time, in watch.py."""
 
-from schemas.events.deployer import RolloutChanged, RolloutEnded, RolloutSwitched
+from schemas.events.deployer import LoadFailed, RolloutChanged, RolloutEnded, RolloutSwitched
 from schemas.events.ingestor import DatasetCommitted
+from schemas.events.monitor import AlertRaised, AlertResolved
 from schemas.events.registry import (
     ModelApplied,
     ModelRefused,
@@ -14,6 +15,7 @@ from schemas.events.trainer import TrainingFailed
 from schemas.events.validator import ModelRejected
 from services.monitor.domain.facts import Said
 from services.monitor.store import Store
+from services.monitor.words import event_id
 from shared import telemetry
 from shared.outbox import Work
 
@@ -52,8 +54,14 @@ async def on_model_refused(event: ModelRefused, work: Work) -> None:
 
 
 async def on_model_retired(event: ModelRetired, work: Work) -> None:
-    """A version that waited for approval will not be rolled out any more."""
-    await Store(work.connection).close_run_of_version(event.model, event.version, f"retired: {event.reason}")
+    """A version that waited for approval will not be rolled out any more; an alert about what it is made of is over."""
+    store = Store(work.connection)
+    await store.close_run_of_version(event.model, event.version, f"retired: {event.reason}")
+    if await store.forget_altered(event.model, event.version):
+        assert work.cause is not None
+        why, alert = f"retired by {event.actor}: {event.reason}", _altered(event.model, event.version)
+        said = AlertResolved(model=event.model, alert=alert, explanation=why, resolved_at=work.cause.time)
+        await work.emit(said, id=event_id(said.event, alert))
 
 
 async def on_rollout_changed(event: RolloutChanged, work: Work) -> None:
@@ -73,6 +81,29 @@ async def on_rollout_switched(event: RolloutSwitched, work: Work) -> None:
 
 async def on_rollout_ended(event: RolloutEnded, work: Work) -> None:
     await Store(work.connection).close_run_of_version(event.model, event.version, event.outcome)
+
+
+async def on_load_failed(event: LoadFailed, work: Work) -> None:
+    """Somebody must look: a version was altered after it had been signed. Each scorer says so; it is told once."""
+    if event.cause != "integrity" or not await Store(work.connection).keep_altered(event.model, event.version):
+        return
+    assert work.cause is not None
+    alert = _altered(event.model, event.version)
+    said = AlertRaised(
+        model=event.model,
+        alert=alert,
+        kind="operations",
+        severity="critical",
+        features=(),
+        explanation=f"version {event.version} was altered since it was signed, and does not serve: {event.explanation}",
+        raised_at=work.cause.time,
+        version=event.version,
+    )
+    await work.emit(said, id=event_id(said.event, alert))
+
+
+def _altered(model: str, version: int) -> str:
+    return f"{model}-altered-v{version}"
 
 
 def _said(work: Work) -> Said:

@@ -121,3 +121,11 @@ INSERT INTO stream_state (stream, revision, snapshot) VALUES ($1, 1, $2) ON CONF
 -- Compare and set: returns nothing when somebody else has moved the state on.
 UPDATE stream_state SET revision = revision + 1, snapshot = $3, written_at = now()
 WHERE stream = $1 AND revision = $2 RETURNING revision
+
+-- name: keep_altered
+-- A version was altered; nothing when that is known.
+INSERT INTO altered (model, version) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING version
+
+-- name: forget_altered
+-- Its alert is over.
+DELETE FROM altered WHERE model = $1 AND version = $2 RETURNING version

@@ -62,6 +62,14 @@ class Store:
 
     # what decisions need
 
+    async def keep_altered(self, model: str, version: int) -> bool:
+        """Whether it was not known before that a version was altered."""
+        return bool(await self._fetch("keep_altered", model, version))
+
+    async def forget_altered(self, model: str, version: int) -> bool:
+        """Whether it was known."""
+        return bool(await self._fetch("forget_altered", model, version))
+
     async def streams(self) -> list[StreamFacts]:
         """Their declarations alone."""
         rows = await self._fetch("streams")

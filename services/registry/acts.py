@@ -205,7 +205,8 @@ def _yes(version: Version, before: Sequence[str], word: Word) -> ApprovalGiven |
     about: dict[str, Any] = {"model": version.model, "version": version.version, "reason": word.reason}
     if not is_approved(version.approval or "required", actors):
         return ApprovalGiven(actor=word.actor, **about)
-    return ModelApproved(release=Release(version=version.version, candidate=version.candidate), actors=actors, **about)
+    release = Release(version=version.version, candidate=version.candidate, attestation=version.attestation)
+    return ModelApproved(release=release, actors=actors, **about)
 
 
 def _declaration(change: Change, word: Word) -> Event:

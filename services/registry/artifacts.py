@@ -13,7 +13,7 @@ from services.registry.reading import Reading
 from services.registry.views import View
 from shared.objects import Missing, Objects, Tampered
 
-NAMES = ("onnx", "skops", "manifest", "reference", "report")
+NAMES = ("onnx", "skops", "manifest", "reference", "report", "attestation")
 artifacts = APIRouter(tags=["record"])
 
 
@@ -49,7 +49,7 @@ class Stored:
             Fault: the store failed.
         """
         known = await Reading(self.pool).version(model, version)
-        recorded = {**dict(known.artifacts), "report": known.report}
+        recorded = {**dict(known.artifacts), "report": known.report, "attestation": known.attestation}
         read = [await self._read(name, recorded[name]) for name in NAMES if recorded[name] is not None]
         return ArtifactsView(model=model, version=version, artifacts=read)
 

@@ -74,7 +74,7 @@ async def on_model_validated(event: ModelValidated, work: Work) -> None:
     if not await _is_unjudged(store, event.model, version):
         return
     await _judge(store, work, event, version)
-    release = Release(version=version, candidate=event.candidate)
+    release = Release(version=version, candidate=event.candidate, attestation=event.attestation)
     approval = strictest(model.spec.rollout.approval, event.candidate.spec.rollout.approval)
     said = ModelRegistered(model=event.model, version=version, release=release, gates=event.gates, approval=approval)
     await work.emit(said, correlation_id=event.run_id)
@@ -157,7 +157,7 @@ async def on_corrections_published(event: CorrectionsPublished, work: Work) -> N
 
 
 async def on_load_failed(event: LoadFailed, work: Work) -> None:
-    what = {"revision": event.revision}
+    what = {"revision": event.revision, "cause": event.cause}
     await _note(work, event, subject=f"{event.model}:{event.version}", reason=event.explanation, what=what)
 
 
@@ -206,7 +206,7 @@ async def _is_unjudged(store: Store, model: str, version: int) -> bool:
 async def _judge(store: Store, work: Work, event: ModelValidated | ModelRejected, version: int) -> None:
     stage: Stage = "rejected" if isinstance(event, ModelRejected) else "registered"
     explanation = event.explanation if isinstance(event, ModelRejected) else "all gates passed"
-    await store.judge(event.model, version, event.gates, event.report, explanation)
+    await store.judge(event, version, explanation)
     await store.move(_to(work, event.model, version, stage, explanation))
     await store.run_judged(event, version, _at(work), _trace_id(work))
 

@@ -93,12 +93,12 @@ RETURNING version
 
 -- name: version
 -- One version, as decisions need it.
-SELECT model, version, run_id, stage, candidate, gates, approval, expires_at, traceparent
+SELECT model, version, run_id, stage, candidate, gates, approval, expires_at, traceparent, attestation
 FROM version WHERE model = $1 AND version = $2
 
 -- name: judge
 -- What the gates said of a version.
-UPDATE version SET gates = $3, report = $4, explanation = $5 WHERE model = $1 AND version = $2
+UPDATE version SET gates = $3, report = $4, attestation = $5, explanation = $6 WHERE model = $1 AND version = $2
 
 -- name: ask_approval
 -- Who must say yes, and until when.

@@ -9,7 +9,7 @@ from typing import Any
 from schemas.events.deployer import RolloutChanged, RolloutSwitched, Scoring, ScoringMeasured
 from schemas.events.ingestor import DatasetCommitted
 from schemas.events.monitor import AlertRaised, DataQuarantined, RolloutMeasured, TrainingRequested, WindowMeasured
-from schemas.events.parts import Artifact, Candidate, Gate
+from schemas.events.parts import Artifact, Candidate
 from schemas.events.trainer import ModelTrained, TrainingFailed, TrainingProgressed
 from schemas.events.validator import ModelRejected, ModelValidated
 from schemas.specs import ModelSpec, StreamSpec
@@ -47,6 +47,7 @@ class Version:
     approval: str | None
     expires_at: datetime | None
     traceparent: str | None
+    attestation: Artifact | None
 
 
 class Store:
@@ -139,14 +140,15 @@ class Store:
                 approval=row["approval"],
                 expires_at=row["expires_at"],
                 traceparent=row["traceparent"],
+                attestation=Artifact.model_validate(row["attestation"]) if row["attestation"] else None,
             )
         return None
 
-    async def judge(
-        self, model: str, version: int, gates: Sequence[Gate], report: Artifact | None, explanation: str | None
-    ) -> None:
-        dumped = report.model_dump(mode="json") if report else None
-        await self._run("judge", model, version, [gate.model_dump(mode="json") for gate in gates], dumped, explanation)
+    async def judge(self, event: ModelValidated | ModelRejected, version: int, explanation: str) -> None:
+        attestation = event.attestation if isinstance(event, ModelValidated) else None
+        artifacts = [each.model_dump(mode="json") if each else None for each in (event.report, attestation)]
+        gates = [gate.model_dump(mode="json") for gate in event.gates]
+        await self._run("judge", event.model, version, gates, *artifacts, explanation)
 
     async def ask_approval(self, model: str, version: int, approval: str, expires_at: datetime | None) -> None:
         await self._run("ask_approval", model, version, approval, expires_at)

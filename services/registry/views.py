@@ -173,6 +173,7 @@ class VersionView(VersionSummary):
     artifacts: Artifacts
     gates: list[Gate]
     report: Artifact | None
+    attestation: Artifact | None
     stages: list[StageView]
     approvals: list[ApprovalView]
     rollout: RolloutView | None

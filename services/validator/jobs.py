@@ -13,9 +13,11 @@ import numpy as np
 from schemas.events.parts import Candidate, Gate, Release
 from schemas.specs import BoolFeature, CategoryFeature, FloatFeature, StreamSpec
 from services.validator.artifacts import Loaded, Split, Unusable, fetch, load, onnx_predict
+from services.validator.attestation import attested
 from services.validator.domain.evidence import Evidence, Group, Predict, Scored
 from services.validator.domain.gate import judge
 from services.validator.domain.report import report
+from services.validator.settings import Settings
 from shared import child
 from shared.dataset import Dataset, Reader, read_dataset
 from shared.matrix import Inputs, Projection
@@ -30,7 +32,7 @@ Json = dict[str, Any]
 
 
 def validate(request: child.Payload, _progress: child.Progress) -> child.Payload:
-    """{"candidate", "champion"} → {"gates", "report"}."""
+    """{"candidate", "champion"} → {"gates", "report", "attestation"}; none is attested whom a gate failed."""
     settings = S3Settings()
     objects = Objects(settings)
     candidate = Candidate.model_validate(request["candidate"])
@@ -38,7 +40,10 @@ def validate(request: child.Payload, _progress: child.Progress) -> child.Payload
     judged = judgement(candidate, champion, objects, Tables(settings))
     artifact = objects.put_now(judged.report)
     gates = [gate.model_dump(mode="json") for gate in judged.gates]
-    return {"gates": gates, "report": artifact.model_dump(mode="json")}
+    passed = all(gate.verdict != "failed" for gate in judged.gates)
+    bundle = attested(candidate, judged.report, objects, Settings().signing_key) if passed else None
+    attestation = bundle.model_dump(mode="json") if bundle else None
+    return {"gates": gates, "report": artifact.model_dump(mode="json"), "attestation": attestation}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,7 @@
 """Settings of the validator."""
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -13,3 +15,4 @@ class Settings(HttpSettings):
 
     timeout_seconds: float = Field(default=300, gt=0)
     memory_mb: int = Field(default=4096, ge=512)
+    signing_key: Path  # PEM, of an elliptic curve; readable by the validator alone

@@ -32,7 +32,7 @@ from shared.matrix import signature_of
 from shared.objects import Objects
 from shared.settings import KafkaSettings, S3Settings
 from tests.bench.figures import Say
-from tests.scoring_world import NOTHING, World, changed, free_port, release_of, scorers, until
+from tests.scoring_world import NOTHING, World, changed, free_port, release_of, scorers, signed, until
 
 LIMIT_SECONDS = 600
 _SAMPLE_SECONDS = 0.02
@@ -98,7 +98,8 @@ class Bench:
             artifact = self.objects.put_now(graphs[model.model])
             release = release_of(1, model, stream, artifact)
             candidate = release.candidate.model_copy(update={"reference": reference})
-            world.say(changed(1, release.model_copy(update={"candidate": candidate})))
+            release = release.model_copy(update={"candidate": candidate})
+            world.say(changed(1, signed(release, graphs[model.model], self.objects.put_now)))
 
     async def scored(self, *streams: StreamSpec) -> float:
         """Events a second that one scorer commits of what is fed."""

@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,7 +16,7 @@ from compose.embedded.services import processes
 from compose.embedded.stack import Stack
 from compose.embedded.supervisor import Process, Supervisor
 from schemas.events.base import Event as Said
-from schemas.events.parts import Artifact, Release
+from schemas.events.parts import Release
 from schemas.events.registry import StreamApplied
 from schemas.topics import TOPIC_OF
 from shared.settings import KafkaSettings
@@ -24,7 +24,7 @@ from tests import scoring_world
 from tests.chaos.judge import Rollout
 from tests.chaos.plan import TRANSACTION_SECONDS, Crew
 from tests.chaos.proxy import KafkaRequests, Proxy, Spotter, delta_commits, postgres_commits
-from tests.scoring_world import changed, envelope_of, free_port, release_of, trained
+from tests.scoring_world import changed, envelope_of, free_port, trained
 
 STREAM = "chaos"
 START_SECONDS = 120.0
@@ -52,7 +52,8 @@ class World:
     lines: Mapping[str, Proxy]
     declared: scoring_world.World
     producer: Producer
-    artifacts: Sequence[Artifact]  # versions take turns with them
+    graphs: Sequence[bytes]  # versions take turns with them
+    releases: dict[tuple[int, int], Release] = field(default_factory=dict)  # by model and version
     said: int = 0
 
     def process(self, name: str, **settings: str) -> Process:
@@ -94,8 +95,11 @@ class World:
         self.say(changed(revision, self._release(model, rollout.champion), challenger, share=rollout.share))
 
     def _release(self, model: int, version: int) -> Release:
-        artifact = self.artifacts[version % len(self.artifacts)]
-        return release_of(version, self.declared.models[model], self.declared.stream, artifact)
+        if (model, version) not in self.releases:
+            self.releases[model, version] = self.declared.release(
+                version, model, self.graphs[version % len(self.graphs)]
+            )
+        return self.releases[model, version]
 
 
 @asynccontextmanager
@@ -142,7 +146,7 @@ async def _declared(crew: Crew, folder: Path, stack: Stack, lines: Mapping[str, 
         lines=lines,
         declared=declared,
         producer=producer,
-        artifacts=[declared.objects.put_now(trained(seed)) for seed in (1, 2, 3)],
+        graphs=[trained(seed) for seed in (1, 2, 3)],
     )
     world.say(StreamApplied(stream=STREAM, revision=1, spec=declared.stream, actor="chaos", reason="chaos"))
     return world

@@ -13,7 +13,7 @@ import yaml
 from pydantic_settings import BaseSettings
 
 from schemas.topics import SERVICES
-from shared.settings import KafkaSettings, PostgresSettings, S3Settings, TelemetrySettings
+from shared.settings import KafkaSettings, PostgresSettings, S3Settings, SigningSettings, TelemetrySettings
 
 ROOT = Path(__file__).parents[2]
 LAYERS = ("core.yaml", "observability.yaml")
@@ -39,7 +39,8 @@ def merged(service: str) -> dict[str, str]:
 def settings_of(service: str) -> tuple[type[BaseSettings], ...]:
     owner = "deployer" if service in PARTS_OF_DEPLOYER else service
     module = importlib.import_module(f"services.{owner}.settings")
-    return (*PLATFORM, getattr(module, PARTS_OF_DEPLOYER.get(service, "Settings")))
+    loads = (SigningSettings,) if service in PARTS_OF_DEPLOYER else ()
+    return (*PLATFORM, *loads, getattr(module, PARTS_OF_DEPLOYER.get(service, "Settings")))
 
 
 def names(settings: type[BaseSettings], *, required: bool = False) -> set[str]:
@@ -91,6 +92,12 @@ def test_kafka_writes_where_its_volume_is() -> None:
     kafka = layer("core.yaml")["services"]["kafka"]
 
     assert kafka["volumes"] == [f"kafka:{kafka['environment']['KAFKA_LOG_DIRS']}"]
+
+
+def test_only_the_validator_is_given_the_private_key() -> None:
+    services = layer("core.yaml")["services"]
+
+    assert [service for service in services if "signing_key" in services[service].get("secrets", [])] == ["validator"]
 
 
 def test_services_start_after_the_parts_they_need() -> None:

@@ -1,5 +1,6 @@
 """What the monitor remembers, on real Postgres: events in any order, one open run, one writer of a state."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -9,7 +10,7 @@ import pytest
 
 from schemas.envelope import Envelope
 from schemas.events.base import Event
-from schemas.events.deployer import RolloutChanged, RolloutEnded, RolloutSwitched
+from schemas.events.deployer import LoadFailed, RolloutChanged, RolloutEnded, RolloutSwitched
 from schemas.events.ingestor import DatasetCommitted
 from schemas.events.parts import Release
 from schemas.events.registry import (
@@ -209,3 +210,22 @@ async def test_a_zombie_cannot_write_over_a_state_that_moved_on(pool: asyncpg.Po
         await store.move_state("s", 0, b"newcomer")
 
     assert await store.load_state("s") == (second, b"two")
+
+
+async def test_an_altered_version_is_an_alert_until_it_is_retired_however_many_scorers_say_so(
+    pool: asyncpg.Pool,
+) -> None:
+    said: dict[str, Any] = {"model": "m", "version": 2, "revision": 3}
+    for scorer in range(2):
+        failed = LoadFailed(**said, explanation=f"scorer {scorer}: Tampered", cause="integrity")
+        await hear(pool, on.on_load_failed, failed, f"failed-{scorer}")
+    await hear(pool, on.on_load_failed, LoadFailed(**said | {"version": 1}, explanation="no model"), "unloadable")
+    for version in (1, 2, 2):
+        await hear(pool, on.on_model_retired, ModelRetired(model="m", version=version, **SAID))
+
+    alerts = [json.loads(row["value"]) for row in await pool.fetch("SELECT value FROM outbox ORDER BY position")]
+    assert [(each["alert"], each.get("severity")) for each in alerts] == [
+        ("m-altered-v2", "critical"),
+        ("m-altered-v2", None),
+    ]
+    assert "version 2 was altered since it was signed" in alerts[0]["explanation"]

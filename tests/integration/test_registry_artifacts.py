@@ -23,9 +23,9 @@ async def stored(pool_for: PoolFor, objects: Objects) -> Stored:  # noqa: F811  
     await declare(pool, STREAM, model())
     event, random = validated("a"), Random(5)
     put = {name: await objects.put(random.randbytes(500)) for name in NAMES}
-    report = put.pop("report")
+    parts = {name: put.pop(name) for name in ("report", "attestation")}
     candidate = event.candidate.model_copy(update=put)
-    await hear(pool, event.model_copy(update={"candidate": candidate, "report": report}))
+    await hear(pool, event.model_copy(update={"candidate": candidate} | parts))
     return Stored(pool=pool, objects=objects)
 
 

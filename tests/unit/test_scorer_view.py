@@ -1,41 +1,59 @@
 """What a scorer's view says and holds when a version does not load."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from compose.embedded.keys import key_pair
 from schemas.envelope import Envelope
 from schemas.events.deployer import LoadFailed
+from schemas.events.parts import Artifact
 from services.deployer import view as views
 from services.deployer.places import Place
 from services.deployer.stream import _must_hold
 from services.deployer.view import View
 from shared.errors import Fault
-from shared.objects import Objects, Tampered
-from shared.settings import KafkaSettings
-from tests.scoring_world import changed, envelope_of, model_spec, release_of, stream_spec, trained
+from shared.objects import Objects, Tampered, digest_of
+from shared.settings import KafkaSettings, SigningSettings
+from tests.scoring_world import changed, envelope_of, model_spec, release_of, signed, stream_spec, trained
 
 SPEC, STREAM = model_spec("m", "s"), stream_spec("s")
 TRIES = 10
 
 
 class Store(Objects):
-    """Answers with bytes, or raises what it is told to."""
+    """Holds what is put, and raises what it is told to."""
 
-    def __init__(self, answer: bytes | Exception) -> None:
-        self.answer = answer
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.failure = failure
+        self.held: dict[str, bytes] = {}
         self.reads = 0
+
+    def put_now(self, data: bytes) -> Artifact:
+        self.held[digest_of(data)] = data
+        return Artifact(digest=digest_of(data), size_bytes=len(data))
 
     def get_now(self, digest: str) -> bytes:
         self.reads += 1
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+        if self.failure:
+            raise self.failure
+        return self.held[digest]
 
 
-def view_of(store: Store) -> View:
-    """A view that has heard revision 3 of the model `m`."""
-    view = View(kafka=KafkaSettings(bootstrap_servers="nowhere:9092"), objects=store, slot=0)
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[Path, Path]:
+    return key_pair(tmp_path / "keys")
+
+
+def view_of(store: Store, keys: tuple[Path, Path], onnx: bytes | None = None, **other: object) -> View:
+    """A view that has heard revision 3 of the model `m`, a version with this model; `other` is said otherwise."""
+    data = trained(1) if onnx is None else onnx
+    release = signed(release_of(1, SPEC, STREAM, store.put_now(data)), data, store.put_now, keys[0])
+    signing = SigningSettings(public_key=keys[1])
+    view = View(kafka=KafkaSettings(bootstrap_servers="nowhere:9092"), objects=store, signing=signing, slot=0)
     view._paint(models={"m": "s"})
-    view._rollouts["m"] = {3: envelope_of(changed(3, release_of(1, SPEC, STREAM)), "said")}
+    view._rollouts["m"] = {3: envelope_of(changed(3, release.model_copy(update=other)), "said")}
     return view
 
 
@@ -47,45 +65,74 @@ def tried(view: View, monkeypatch: pytest.MonkeyPatch) -> list[Envelope]:
     return [view.asides.get() for _ in range(view.asides.qsize())]
 
 
-def test_a_fault_is_never_said_and_tried_until_it_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_is_never_said_and_tried_until_it_has_passed(
+    keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(Fault("S3 does not answer"))
-    view = view_of(store)
+    view = view_of(store, keys)
 
     assert tried(view, monkeypatch) == []
     assert store.reads == TRIES
     assert view.known.awaited == {"m"}
 
-    store.answer = trained(1)
+    store.failure = None
     view._load()
     assert view.known.serving["m"].changed.revision == 3
     assert view.known.awaited == frozenset()
 
 
-@pytest.mark.parametrize("answer", [b"this is no model", Tampered("other bytes")])
+@pytest.mark.parametrize(
+    ("altered", "cause", "reads"),
+    [
+        ({"onnx": b"this is no model"}, "unloadable", 3),
+        ({"failure": Tampered("other bytes")}, "integrity", 1),
+        ({"attestation": None}, "integrity", 0),
+        ({"candidate": release_of(2, SPEC, STREAM).candidate}, "integrity", 3),
+    ],
+)
 def test_what_can_never_load_is_said_once_and_not_tried_again(
-    answer: bytes | Exception, monkeypatch: pytest.MonkeyPatch
+    keys: tuple[Path, Path], altered: dict[str, Any], cause: str, reads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store(answer)
-    view = view_of(store)
+    store = Store(altered.get("failure"))
+    view = view_of(store, keys, **{name: value for name, value in altered.items() if name != "failure"})
 
     [said] = tried(view, monkeypatch)
 
     assert isinstance(said.event, LoadFailed)
-    assert (said.event.version, said.event.revision, store.reads) == (1, 3, 1)
+    assert (said.event.version, said.event.revision, said.event.cause) == (1, 3, cause)
+    assert store.reads == reads
     assert view.known.awaited == frozenset()
 
 
+def test_a_version_that_is_loaded_is_looked_at_again_when_something_else_is_said_of_it(
+    keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = view_of(Store(), keys)
+    tried(view, monkeypatch)
+    champion = view.known.serving["m"].champion.release
+    classes = champion.candidate.signature.model_copy(update={"classes": ("true", "false")})
+    candidate = champion.candidate.model_copy(update={"signature": classes})
+
+    view._rollouts["m"][4] = envelope_of(changed(4, champion.model_copy(update={"candidate": candidate})), "said")
+    [said] = tried(view, monkeypatch)
+
+    assert isinstance(said.event, LoadFailed)
+    assert (said.event.revision, said.event.cause) == (4, "integrity")
+    assert view.known.serving["m"].changed.revision == 3
+
+
 def test_partitions_are_held_while_nothing_is_loaded_that_may_load_served_before_or_not(
+    keys: tuple[Path, Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store = Store(Fault("S3 does not answer"))
-    view = view_of(store)
+    view = view_of(store, keys)
     places = [Place(position=7), Place(position=7, revisions={"m": 3})]
     where = "data.s", 0
 
     tried(view, monkeypatch)
     assert [_must_hold(view.known, where, place) for place in places] == [True, True]
 
-    store.answer = trained(1)
+    store.failure = None
     view._load()
     assert [_must_hold(view.known, where, place) for place in places] == [False, False]

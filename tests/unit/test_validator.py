@@ -53,7 +53,8 @@ def job() -> Job:
 
 
 def result(*gates: Gate) -> dict[str, object]:
-    return {"gates": [gate.model_dump(mode="json") for gate in gates], "report": ARTIFACT.model_dump(mode="json")}
+    report, verdicts = ARTIFACT.model_dump(mode="json"), [gate.model_dump(mode="json") for gate in gates]
+    return {"gates": verdicts, "report": report, "attestation": report}
 
 
 def manifest(**changes: object) -> bytes:
@@ -73,6 +74,7 @@ def test_a_candidate_without_a_failed_gate_is_validated_even_without_a_champion(
     assert isinstance(event, ModelValidated)
     assert event.candidate == candidate()
     assert event.gates == (PASSED, NO_CHAMPION)
+    assert event.attestation == ARTIFACT
 
 
 def test_a_candidate_with_a_failed_gate_is_rejected_with_its_reason() -> None:

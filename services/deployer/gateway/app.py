@@ -17,7 +17,7 @@ from shared.errors import Fatal
 from shared.health import Health, add_health, serve
 from shared.kafka import control_topics, ensure_topics
 from shared.objects import Objects
-from shared.settings import KafkaSettings, S3Settings
+from shared.settings import KafkaSettings, S3Settings, SigningSettings
 
 _CHECK_SECONDS = 0.2
 _STALLED_SECONDS = 60.0
@@ -29,7 +29,10 @@ async def opened(settings: GatewaySettings) -> AsyncIterator[list[asyncio.Task[N
     """The gateway running; yields what to wait for."""
     kafka, health = KafkaSettings(), Health()
     await ensure_topics(kafka, control_topics(kafka))
-    view, exchange = View(kafka=kafka, objects=Objects(S3Settings()), slot=_SLOT), Exchange(kafka, settings)
+    view, exchange = (
+        View(kafka=kafka, objects=Objects(S3Settings()), signing=SigningSettings(), slot=_SLOT),
+        Exchange(kafka, settings),
+    )
     health.checks["exchange"] = lambda: time.monotonic() - exchange.beat < _STALLED_SECONDS
     metrics.IN_FLIGHT.set_function(lambda: exchange.in_flight)
     app = add_health(api(settings, health, Answering(view, exchange)), health)

@@ -12,12 +12,14 @@ from shared.parent import Payload
 _LONGEST_EXPLANATION = 4000  # characters; the end of a traceback says most
 
 
-def judged(candidate: Candidate, gates: Sequence[Gate], report: Artifact) -> ModelValidated | ModelRejected:
+def judged(
+    candidate: Candidate, gates: Sequence[Gate], report: Artifact, attestation: Artifact | None
+) -> ModelValidated | ModelRejected:
     """Validated when no gate failed, whatever was not asked for or had no champion; else rejected, with all reasons."""
     said = {"model": candidate.model, "run_id": candidate.run_id, "candidate": candidate}
     failed = [gate.reason for gate in gates if gate.verdict == "failed"]
     if not failed:
-        return ModelValidated(**said, gates=tuple(gates), report=report)
+        return ModelValidated(**said, gates=tuple(gates), report=report, attestation=attestation)
     return ModelRejected(**said, gates=tuple(gates), report=report, explanation="; ".join(failed))
 
 
@@ -29,7 +31,8 @@ def progressed(_job: Job, _progress: Payload) -> Sequence[Event]:
 def finished(job: Job, result: Payload) -> Sequence[Event]:
     """Every gate has its verdict."""
     gates = [Gate.model_validate(gate) for gate in result["gates"]]
-    return [judged(_candidate(job), gates, Artifact.model_validate(result["report"]))]
+    report, bundle = Artifact.model_validate(result["report"]), result["attestation"]
+    return [judged(_candidate(job), gates, report, Artifact.model_validate(bundle) if bundle else None)]
 
 
 def failed(job: Job, failure: Failure) -> Sequence[Event]:
