@@ -10,10 +10,10 @@ from deltalake.exceptions import DeltaError
 from schemas.events.ingestor import DatasetCommitted
 from services.ingestor import metrics
 from services.ingestor.announcements import METADATA
-from services.ingestor.domain.blocks import Block, Refused
+from services.ingestor.domain.blocks import Block, ReadBlock, Refused
 from services.ingestor.domain.buffer import Batch, Buffer, astray
 from services.ingestor.domain.patience import Patience
-from services.ingestor.domain.rows import Reading, read, reader_of
+from services.ingestor.domain.rows import Reading, read, read_block, reader_of
 from services.ingestor.domain.sources import Source
 from services.ingestor.parking import Parking
 from services.ingestor.settings import Settings
@@ -35,7 +35,11 @@ class Intake:
     """Commits are made from the very snapshot whose transactions equal the offsets that the rows start at.
 
     One thread fills the buffer and learns of partitions, another commits: what is being committed has left the
-    buffer, and whoever gives a partition away waits until that commit has succeeded or failed.
+    buffer, and whoever gives a partition away waits until that commit has succeeded or failed. Memory holds at most
+    two commits' worth of rows.
+
+    Records are read as they are taken, while they are at hand; but after partitions were taken over only with their
+    first commit: a record that ends its reader so comes to stand in some life's first commit, where deaths are counted.
     """
 
     def __init__(self, source: Source, *, tables: Tables, parking: Parking, settings: Settings) -> None:
@@ -44,6 +48,7 @@ class Intake:
         self.announced = False  # what an earlier life committed may be unsaid
         self._buffer = Buffer()
         self._leaving: Batch | None = None
+        self._proven = False  # a commit was made since partitions were taken over
         self._lock = threading.RLock()  # of the snapshot and of what is leaving
         self._tables = tables
         self._parking = parking
@@ -60,7 +65,10 @@ class Intake:
 
     def add(self, block: Block, now: float) -> int:
         """Take records in; returns how many were wanted."""
-        return self._buffer.add(block, now)
+        return self._buffer.add(block, now, self._read if self._proven else None)
+
+    def _read(self, block: Block) -> ReadBlock:
+        return read_block(self._reader, block)
 
     def due(self, now: float) -> bool:
         """Whether there is something to commit, and it is time."""
@@ -88,6 +96,7 @@ class Intake:
         """Take partitions over (again): their records come from where the table's transactions end."""
         with self._lock:
             self._snapshot = self.held = None
+            self._proven = False
             places = {partition: self._newest().offsets.get(partition, 0) for partition in partitions}
             for partition, offset in places.items():
                 self.drop(partition)
@@ -137,7 +146,7 @@ class Intake:
             reading = read(self._reader, batch.blocks)
             self._parking.park(self.source.topic, [*reading.refused, *batch.killers])
             self._append(snapshot, batch, reading)
-            self._snapshot, self._leaving = snapshot, None
+            self._snapshot, self._leaving, self._proven = snapshot, None, True
         metrics.ROWS.labels(self.source.table).inc(reading.rows.num_rows)
         metrics.UNKEYED.labels(self.source.table).inc(reading.unkeyed)
         return set()

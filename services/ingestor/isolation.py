@@ -63,7 +63,7 @@ async def sift(source: Source, batch: Batch, *, attempts: int) -> list[Refused]:
     """The records of a batch that end, or hold up, a process that reads nothing but them."""
     found = []
     async with _Trial(source) as trial:
-        for block in batch.blocks:
+        for block in batch.unread:
             for start in range(0, len(block), _AT_A_TIME):
                 rows = range(start, min(start + _AT_A_TIME, len(block)))
                 if await trial.outlived([block.values[row] for row in rows]):

@@ -1,4 +1,4 @@
-"""The data-plane loop: Kafka → buffers in one thread, buffers → Delta tables → announcements in another."""
+"""The data-plane loop: Kafka → rows in one thread, rows → Delta tables → announcements in another."""
 
 import asyncio
 import gc
@@ -187,7 +187,7 @@ class Stream:
 
     async def _isolate(self, intake: Intake) -> None:
         """Take out what ended earlier processes; what is sifted already is not sifted again."""
-        if (batch := intake.leaving()) is None or batch.sifted:
+        if (batch := intake.leaving()) is None or batch.sifted or not batch.unread:
             return
         if (killers := await self._isolation.killers(intake.source, batch)) is not None:
             await self._in_commits(intake.isolate, killers)

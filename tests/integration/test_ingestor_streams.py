@@ -86,11 +86,15 @@ async def test_a_record_that_ends_its_process_again_and_again_is_parked_and_all_
     topic, log = f"data.{spec.stream}", tmp_path / "log"
     records = [parts.data(number) for number in range(40)]
     records[7]["id"], records[31]["id"] = "deadly-7", "deadly-31"
-    parts.publish(topic, records)
-    ends = parts.ends(topic, 2)
     (tmp_path / "sitecustomize.py").write_text(FAULT)
     deadly = {"PYTHONPATH": str(tmp_path)}
 
+    process = parts.spawn(log, **deadly)  # reads as it takes once it has committed: then its end leaves no trace
+    parts.publish(topic, records[:5])
+    parts.until(lambda: parts.holds("data", spec.stream, parts.ends(topic, 2)))
+    parts.publish(topic, records[5:])
+    ends = parts.ends(topic, 2)
+    assert process.wait(60) == -signal.SIGKILL, log.read_text()
     for _ in range(2):
         process = parts.spawn(log, **deadly)
         assert process.wait(60) == -signal.SIGKILL, log.read_text()

@@ -15,7 +15,7 @@ from services.ingestor.domain.blocks import Refused, Taken, block_of
 from services.ingestor.domain.buffer import Buffer, astray
 from services.ingestor.domain.letters import body_of
 from services.ingestor.domain.patience import LONGEST_SECONDS, Patience
-from services.ingestor.domain.rows import Reading, reader_of
+from services.ingestor.domain.rows import Reading, read_block, reader_of
 from services.ingestor.domain.rows import read as read_blocks
 from services.ingestor.domain.sources import Source, sources_of
 from shared.dead_letters import DeadLetter, Headers, Origin
@@ -152,6 +152,47 @@ class TestReading:
         assert (row["label"], row["probabilities"], row["flags"]) == ("true", '{"true":0.75,"false":0.25}', [])
         assert (row["partition"], row["offset"], row["input_partition"], row["input_offset"]) == (3, 5, 3, 99)
         assert [each.reason for each in reading.refused] == ["poison"]
+
+
+class TestReadAsTaken:
+    """What is read as it is taken comes to the same as what is read with its commit."""
+
+    RECORDS = (
+        taken(0, event(distance=5, carrier="UA", night=True)),
+        taken(1, b"{"),
+        taken(0, event(distance=7, carrier="AA"), partition=1, key=None),
+        taken(2, event(distance="far")),
+        taken(1, event(distance=9000), partition=1),
+        taken(2, b"[]", partition=1),
+    )
+
+    def reading(self, *, early: bool, without: int | None = None) -> Reading:
+        reader = reader_of("data", SPEC, schema_of("data", SPEC))
+        buffer = Buffer()
+        buffer.place(0, 0)
+        buffer.place(1, 0)
+        buffer.add(block_of(self.RECORDS), 0, (lambda block: read_block(reader, block)) if early else None)
+        batch = buffer.cut()
+        assert bool(batch.unread) is not early
+        return read_blocks(reader, (batch if without is None else batch.without(without)).blocks)
+
+    @pytest.mark.parametrize("without", [None, 0, 1])
+    def test_all_of_it_and_when_a_partition_is_given_away(self, without: int | None) -> None:
+        early, late = self.reading(early=True, without=without), self.reading(early=False, without=without)
+
+        assert early.rows.equals(late.rows)
+        assert (early.refused, early.unkeyed, early.profile) == (late.refused, late.unkeyed, late.profile)
+        assert late.rows.num_rows == {None: 3, 0: 2, 1: 1}[without]
+
+    def test_rows_of_an_earlier_declaration_lack_what_was_declared_since(self) -> None:
+        wider = SPEC.model_copy(update={"features": SPEC.features | {"rain": BoolFeature(type="bool")}})
+        before = read_block(reader_of("data", SPEC, schema_of("data", SPEC)), block_of([taken(0, event(distance=5))]))
+        after = block_of([taken(1, event(distance=6, rain=True))])
+
+        reading = read_blocks(reader_of("data", wider, schema_of("data", wider)), [before, after])
+
+        assert reading.rows["f_rain"].to_pylist() == [None, True]
+        assert reading.profile["rain"].missing == 1
 
 
 class TestProfile:

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from shared.dead_letters import Reason
@@ -72,6 +73,36 @@ class Block:
             keys=[self.keys[row] for row in rows],
             values=[self.values[row] for row in rows],
             origin=lambda row: self.origin(rows[row]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadBlock:
+    """What n records came to: m rows of their table, and the refused; nothing else is kept of them.
+
+    `accepted` says of each record whether it is a row, `keyed` of each row whether its record's key is its entity.
+    """
+
+    partitions: NDArray[np.int32]
+    bytes: int
+    rows: pa.Table
+    accepted: NDArray[np.bool_]
+    keyed: NDArray[np.bool_]
+    refused: list[Refused]
+
+    def __len__(self) -> int:
+        return len(self.partitions)
+
+    def where(self, kept: NDArray[np.bool_]) -> "ReadBlock":
+        """The records for which the mask says so."""
+        rows, refused = kept[self.accepted], kept[~self.accepted]
+        return ReadBlock(
+            partitions=self.partitions[kept],
+            bytes=self.bytes * int(kept.sum()) // max(len(self), 1),
+            rows=self.rows.filter(pa.array(rows)),
+            accepted=self.accepted[kept],
+            keyed=self.keyed[rows],
+            refused=[each for each, there in zip(self.refused, refused.tolist(), strict=True) if there],
         )
 
 

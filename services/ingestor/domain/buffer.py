@@ -1,11 +1,11 @@
 """Records of one table that wait for a commit, and the places in their partitions between which they lie."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from services.ingestor.domain.blocks import Block, Refused
+from services.ingestor.domain.blocks import Block, ReadBlock, Refused
 
 
 def astray(starts: Mapping[int, int], committed: Mapping[int, int]) -> set[int]:
@@ -24,7 +24,7 @@ class Batch:
     `killers` end whatever process reads them: once the batch is `sifted`, they are no longer among the blocks.
     """
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[Block | ReadBlock, ...]
     starts: Mapping[int, int]
     nexts: Mapping[int, int]
     sifted: bool = False
@@ -33,6 +33,10 @@ class Batch:
     @property
     def rows(self) -> int:
         return sum(map(len, self.blocks))
+
+    @property
+    def unread(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]
 
     def without(self, partition: int) -> "Batch":
         """The rest, when somebody else owns a partition."""
@@ -47,7 +51,12 @@ class Batch:
     def isolated(self, killers: Collection[Refused]) -> "Batch":
         """The same batch, sifted: these need not be read."""
         doomed = {(each.taken.partition, each.taken.offset) for each in killers}
-        kept = (block.where(np.array([place not in doomed for place in block.places()])) for block in self.blocks)
+        kept = (
+            block.where(np.array([place not in doomed for place in block.places()]))
+            if isinstance(block, Block)
+            else block
+            for block in self.blocks
+        )
         ours = (each for each in killers if each.taken.partition in self.starts)
         return replace(self, blocks=_present(kept), sifted=True, killers=tuple(ours))
 
@@ -58,7 +67,7 @@ class Buffer:
     def __init__(self) -> None:
         self.rows = self.bytes = 0
         self.oldest: float | None = None
-        self._blocks: tuple[Block, ...] = ()
+        self._blocks: tuple[Block | ReadBlock, ...] = ()
         self._starts: dict[int, int] = {}
         self._nexts: dict[int, int] = {}
 
@@ -75,7 +84,7 @@ class Buffer:
         self._keep(_present(block.where(block.partitions != partition) for block in self._blocks))
         return before - self.rows
 
-    def add(self, block: Block, now: float) -> int:
+    def add(self, block: Block, now: float, read: Callable[[Block], ReadBlock] | None = None) -> int:
         """Take what has a place and does not lie before it: what does is in the table already. Returns how many."""
         kept = np.ones(len(block), dtype=bool)
         for partition, end in block.ends().items():
@@ -83,7 +92,7 @@ class Buffer:
             kept[own] = block.offsets[own] >= self._nexts.get(partition, end)
         if len(wanted := block.where(kept)):
             self._nexts |= wanted.ends()
-            self._keep((*self._blocks, wanted))
+            self._keep((*self._blocks, read(wanted) if read else wanted))
             self.oldest = now if self.oldest is None else self.oldest
         return len(wanted)
 
@@ -111,12 +120,12 @@ class Buffer:
         self._keep(())
         return batch
 
-    def _keep(self, blocks: tuple[Block, ...]) -> None:
+    def _keep(self, blocks: tuple[Block | ReadBlock, ...]) -> None:
         self._blocks = blocks
         self.rows, self.bytes = sum(map(len, blocks)), sum(block.bytes for block in blocks)
         if not blocks:
             self.oldest = None
 
 
-def _present(blocks: Iterable[Block]) -> tuple[Block, ...]:
+def _present(blocks: Iterable[Block | ReadBlock]) -> tuple[Block | ReadBlock, ...]:
     return tuple(block for block in blocks if len(block))

@@ -9,11 +9,12 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from schemas.events.ingestor import FeatureProfile, Kind
 from schemas.specs import BoolFeature, CategoryFeature, Feature, StreamSpec
 from services.ingestor.domain import profile
-from services.ingestor.domain.blocks import Block, Refused, block_of
+from services.ingestor.domain.blocks import Block, ReadBlock, Refused, block_of
 from shared.records import (
     PREDICTIONS,
     UNREADABLE,
@@ -65,20 +66,31 @@ def reader_of(kind: Kind, spec: StreamSpec, schema: pa.Schema) -> RowReader:
             return PredictionReader(schema)
 
 
-def read(reader: RowReader, blocks: Sequence[Block]) -> Reading:
-    """What blocks come to."""
-    tables, refused, unkeyed = [reader.rows(block_of([]))[0]], [], 0
-    for block in blocks:
-        rows, whys = reader.rows(block)
-        tables.append(rows)
-        refused += [Refused(block.origin(why.position), why.reason, why.error) for why in whys]
-        unkeyed += _unkeyed(block, rows, whys)
-    rows = pa.concat_tables(tables)
+def read_block(reader: RowReader, block: Block) -> ReadBlock:
+    """What a block comes to."""
+    rows, whys = reader.rows(block)
+    accepted = np.ones(len(block), dtype=bool)
+    accepted[[why.position for why in whys]] = False
+    return ReadBlock(
+        partitions=block.partitions,
+        bytes=block.bytes,
+        rows=rows,
+        accepted=accepted,
+        keyed=_keyed(block, rows, accepted),
+        refused=[Refused(block.origin(why.position), why.reason, why.error) for why in whys],
+    )
+
+
+def read(reader: RowReader, blocks: Iterable[Block | ReadBlock]) -> Reading:
+    """What blocks come to together; columns that some were read without, by an earlier declaration, are null there."""
+    parts = [block if isinstance(block, ReadBlock) else read_block(reader, block) for block in blocks]
+    empty = reader.rows(block_of([]))[0]
+    rows = pa.concat_tables([empty, *(part.rows for part in parts)], promote_options="default")
     span = pc.min_max(rows["time"]).as_py()
     return Reading(
         rows=rows,
-        refused=refused,
-        unkeyed=unkeyed,
+        refused=[each for part in parts for each in part.refused],
+        unkeyed=sum(int((~part.keyed).sum()) for part in parts),
         time_min=span["min"],
         time_max=span["max"],
         profile=reader.profile(rows) if rows.num_rows else {},
@@ -205,13 +217,10 @@ def _identity(
     ]
 
 
-def _unkeyed(block: Block, rows: pa.Table, refused: Iterable[RefusedRecord]) -> int:
-    keys = pa.array(block.keys, pa.binary())
-    if gone := {why.position for why in refused}:
-        keys = keys.take(pa.array([row for row in range(len(block)) if row not in gone], pa.int64()))
-    same = pc.sum(pc.equal(keys, rows["entity"].combine_chunks().cast(pa.binary()))).as_py() or 0
-    unkeyed: int = rows.num_rows - same
-    return unkeyed
+def _keyed(block: Block, rows: pa.Table, accepted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    keys = pa.array(block.keys, pa.binary()).filter(pa.array(accepted))
+    same = pc.fill_null(pc.equal(keys, rows["entity"].combine_chunks().cast(pa.binary())), False)
+    return np.asarray(same, dtype=bool)
 
 
 def _text(label: bool | str | None) -> str | None:
