@@ -5,6 +5,7 @@ either a place in the table and its predictions, or a dead letter; only in the m
 changes may the two go by different ones.
 """
 
+import re
 import struct
 from array import array
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from schemas.specs import BoolFeature, CategoryFeature, Feature, FloatFeature, S
 MAX_EVENT_BYTES = 256 * 1024
 MAX_NUMBER = float(np.finfo(np.float32).max)  # models read float32: what is larger would be infinite to them
 _YEARS = frozenset(range(2, 9999))  # the first and last of the calendar cannot be told in every time zone
+_MOST_NAMES = 20  # of features, in a message
+_NO_NUMBER = re.compile(rb"\b(NaN|-?Infinity|nan|-?inf)\b")
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # a thousand brackets are no JSON of ours
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Time = Annotated[datetime, Meta(tz=True)]
@@ -120,9 +123,9 @@ class StreamDecoder:
                 records.append(_decoded(self._decoder, value))
                 positions.append(position)
             except msgspec.ValidationError as error:
-                refused.append(RefusedRecord(position=position, reason="rejected", error=str(error)))
+                refused.append(RefusedRecord(position=position, reason="rejected", error=self._told(error)))
             except UNREADABLE as error:
-                refused.append(RefusedRecord(position=position, reason="poison", error=str(error)))
+                refused.append(RefusedRecord(position=position, reason="poison", error=_named(error, value)))
         return self._checked(records, positions, refused)
 
     def _decode_all(self, values: Sequence[bytes | None]) -> list[Record]:
@@ -135,6 +138,14 @@ class StreamDecoder:
             return []
         years = {record.time.year for record in records}
         return records if years <= _YEARS else []
+
+    def _told(self, error: msgspec.ValidationError) -> str:
+        told = str(error)
+        if "unknown field" not in told:
+            return told
+        names = list(self.spec.features)
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        return f"{told}; expected some of {', '.join(names[:_MOST_NAMES])}{more}"
 
     def _matrix(self, records: Sequence[Record]) -> Matrix:
         rows = list(map(msgspec.structs.astuple, [record.features for record in records]))
@@ -177,6 +188,13 @@ class _Codes(dict[Any, float]):
 
     def __missing__(self, value: Any) -> float:
         return np.nan
+
+
+def _named(error: Exception, value: bytes | None) -> str:
+    """What is wrong with a record that is no JSON, with the usual reason for it."""
+    if isinstance(error, msgspec.DecodeError) and (found := _NO_NUMBER.search(value or b"")):
+        return f"{error}; {found[0].decode()} is no JSON: leave the feature out, or say null"
+    return str(error)
 
 
 def _numbers(column: tuple[float | None, ...]) -> "array[float] | NDArray[np.float64]":

@@ -32,23 +32,34 @@ def one_prediction_an_event(counts: Mapping[str, Count]) -> Check:
     told = {model: f"{count.answered_once:,} of {count.accepted:,}" for model, count in counts.items()}
     if faults:
         examples = [example for count in counts.values() for example in count.examples]
-        return Check(False, f"faults by model: {faults}; such as {examples[:10]}")
-    return Check(True, f"accepted events answered exactly once, the others before a first champion: {told}")
+        return Check(False, f"faults: {listed(faults)}; such as {examples[:10]}")
+    return Check(True, f"accepted events answered exactly once, the others before a first champion: {listed(told)}")
+
+
+def listed(found: Mapping[str, object]) -> str:
+    """For a reader.
+
+    >>> listed({"flight-delay": 1200, "flight-risk": "none"})
+    'flight-delay 1,200, flight-risk none'
+    """
+    said = (f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}" for name, value in found.items())
+    return ", ".join(said) or "none"
 
 
 def tables_hold_everything(rows: Mapping[str, int], expected: Mapping[str, int]) -> Check:
     """Each table has as many rows as its topic has accepted records."""
     wrong = {name: (rows.get(name, 0), want) for name, want in expected.items() if rows.get(name, 0) != want}
     if wrong:
-        return Check(False, f"rows found and expected: {wrong}")
-    return Check(True, f"rows equal the accepted records of their topics: {dict(expected)}")
+        return Check(False, f"rows found and expected: {listed(wrong)}")
+    return Check(True, f"rows equal the accepted records of their topics: {listed(expected)}")
 
 
 def labels_add_up(states: Mapping[str, Mapping[str, int]], predictions: Mapping[str, int]) -> Check:
     """The monitor's joined + pending + expired + sampled out are the predictions there are."""
     sums = {model: sum(states.get(model, {}).values()) for model in predictions}
     verdict = sums == dict(predictions)
-    return Check(verdict, f"joined + pending + expired + sampled out: {sums}; predictions: {dict(predictions)}")
+    told = f"joined + pending + expired + sampled out: {listed(sums)}; predictions: {listed(predictions)}"
+    return Check(verdict, told)
 
 
 def nothing_given_up(given_up: list[str]) -> Check:
@@ -142,7 +153,9 @@ def quality(found: Mapping[str, Served], promises: Promises, *, due: bool) -> Ch
     told = {model: f"{each.auc:.4f} of {each.events:,}" for model, each in found.items() if each.auc is not None}
     least = promises.least_auc
     good = all((auc := found[model].auc) is not None and auc >= value for model, value in least.items())
-    return Check(good if due and least else None, f"ROC AUC since the first champion: {told}; promised: {dict(least)}")
+    return Check(
+        good if due and least else None, f"ROC AUC since the first champion: {listed(told)}; promised: {listed(least)}"
+    )
 
 
 def gain(found: Mapping[str, Gain], promises: Promises, *, due: bool) -> Check:
@@ -150,4 +163,6 @@ def gain(found: Mapping[str, Gain], promises: Promises, *, due: bool) -> Check:
     told = {model: f"{each.gain:+.4f} on {each.events:,}" for model, each in found.items() if each.gain is not None}
     least = promises.least_gain
     good = all(model in found and (found[model].gain or 0.0) >= value for model, value in least.items())
-    return Check(good if due and least else None, f"ROC AUC over the first version's: {told}; promised: {dict(least)}")
+    return Check(
+        good if due and least else None, f"ROC AUC over the first version's: {listed(told)}; promised: {listed(least)}"
+    )
