@@ -114,30 +114,43 @@ class StreamDecoder:
 
     def decode(self, values: Sequence[bytes | None]) -> Batch:
         """Decode a batch; refusals are in the result, nothing is raised."""
-        refused: list[RefusedRecord] = []
-        if records := self._decode_all(values):
-            return self._checked(records, list(range(len(records))), refused)
-        records, positions = [], []
-        for position, value in enumerate(values):
-            try:
-                records.append(_decoded(self._decoder, value))
-                positions.append(position)
-            except msgspec.ValidationError as error:
-                refused.append(RefusedRecord(position=position, reason="rejected", error=self._told(error)))
-            except UNREADABLE as error:
-                refused.append(RefusedRecord(position=position, reason="poison", error=_named(error, value)))
+        records, positions, refused = self._in_runs(values)
+        if not {record.time.year for record in records} <= _YEARS:
+            kept = [
+                (record, place) for record, place in zip(records, positions, strict=True) if record.time.year in _YEARS
+            ]
+            odd = sorted(set(positions) - {place for _, place in kept})
+            refused = sorted([*refused, *(self._refusal(place, values[place]) for place in odd)], key=_position)
+            records, positions = [record for record, _ in kept], [place for _, place in kept]
         return self._checked(records, positions, refused)
 
-    def _decode_all(self, values: Sequence[bytes | None]) -> list[Record]:
-        """The usual batch, all of it good; nothing if some record needs a word of its own."""
+    def _in_runs(self, values: Sequence[bytes | None]) -> tuple[list[Record], list[int], list[RefusedRecord]]:
+        """The good ones, their positions, and the others: no line of Python runs for a record between two bad ones."""
+        records, positions, refused = list[Record](), list[int](), list[RefusedRecord]()
+        if max(map(len, filter(None, values)), default=0) > MAX_EVENT_BYTES:
+            rest = iter([value if len(value or b"") <= MAX_EVENT_BYTES else None for value in values])
+        else:
+            rest = iter(values)
+        while True:
+            try:
+                records.extend(map(self._decoder.decode, rest))  # type: ignore[arg-type]  # None raises TypeError
+                ended = True
+            except (TypeError, msgspec.ValidationError, *UNREADABLE):
+                ended = False  # those before it are among the records, and it is no longer among the rest
+            positions.extend(range(len(positions) + len(refused), len(records) + len(refused)))
+            if ended:
+                return records, positions, refused
+            bad = len(records) + len(refused)
+            refused.append(self._refusal(bad, values[bad]))
+
+    def _refusal(self, position: int, value: bytes | None) -> RefusedRecord:
         try:
-            if max(map(len, values), default=0) > MAX_EVENT_BYTES:  # type: ignore[arg-type]  # None raises TypeError
-                return []
-            records: list[Record] = list(map(self._decoder.decode, values))  # type: ignore[arg-type]  # likewise
-        except (TypeError, msgspec.ValidationError, *UNREADABLE):
-            return []
-        years = {record.time.year for record in records}
-        return records if years <= _YEARS else []
+            _decoded(self._decoder, value)
+        except msgspec.ValidationError as error:
+            return RefusedRecord(position=position, reason="rejected", error=self._told(error))
+        except UNREADABLE as error:
+            return RefusedRecord(position=position, reason="poison", error=_named(error, value))
+        raise AssertionError(f"record {position} was refused, and is good")
 
     def _told(self, error: msgspec.ValidationError) -> str:
         told = str(error)
@@ -242,6 +255,10 @@ def _finding(feature: Feature, name: str, value: Any) -> tuple[str, str, bool]:
     raise AssertionError(f"{name}: a bool has no odd values")
 
 
+def _position(refused: RefusedRecord) -> int:
+    return refused.position
+
+
 def _without(batch: Batch, dropped: dict[int, str]) -> Batch:
     kept = [row for row in range(len(batch.records)) if row not in dropped]
     refused = [
@@ -252,7 +269,7 @@ def _without(batch: Batch, dropped: dict[int, str]) -> Batch:
         positions=[batch.positions[row] for row in kept],
         matrix=batch.matrix[kept],
         flags={new: batch.flags[old] for new, old in enumerate(kept) if old in batch.flags},
-        refused=sorted([*batch.refused, *refused], key=lambda each: each.position),
+        refused=sorted([*batch.refused, *refused], key=_position),
     )
 
 

@@ -164,3 +164,28 @@ def test_a_version_reads_categories_by_its_own_values_where_the_declared_ones_mo
 
     assert inputs.dtype == np.float32
     np.testing.assert_array_equal(inputs, np.array([[np.nan, 1400], [0, 1400], [np.nan, 1400]], dtype=np.float32))
+
+
+@given(st.lists(st.sampled_from(["good", "poison", "wrong", "none", "odd", "huge", "rejected"]), max_size=12))
+def test_whatever_stands_beside_it_each_record_has_its_place_or_its_refusal(kinds: list[str]) -> None:
+    values = {
+        "poison": b"{",
+        "wrong": record({"distance": "far"}),
+        "none": None,
+        "odd": record(time="9999-12-31T23:59:59Z"),
+        "huge": record(comment="x" * MAX_EVENT_BYTES),
+        "rejected": record({"delay": 1000}),
+    }
+    sent = [values.get(kind, record(id=f"e{place}")) for place, kind in enumerate(kinds)]
+
+    batch = StreamDecoder(SPEC).decode(sent)
+
+    good = [place for place, kind in enumerate(kinds) if kind == "good"]
+    assert batch.positions == good
+    assert [each.id for each in batch.records] == [f"e{place}" for place in good]
+    assert len(batch.matrix) == len(good)
+    assert [each.position for each in batch.refused] == [place for place in range(len(kinds)) if place not in good]
+    alone = [StreamDecoder(SPEC).decode([value]).refused for value in sent]
+    assert [(each.reason, each.error) for each in batch.refused] == [
+        (why.reason, why.error) for refused in alone for why in refused
+    ]
