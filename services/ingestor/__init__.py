@@ -6,7 +6,7 @@ they grow. Any version can be read for `keep_days`, and for ever when a model wa
 the cut, so registration must not come later than that. Pins are kept since this service hears of them: lower
 `keep_days`, ten years, only where no version was registered before.
 
-Records are judged by the declaration that is known when they are committed, looked up once a second; scorers learn of
+Records are judged by the declaration that is known when they are read, looked up once a second; scorers learn of
 it on their own, from Kafka. So around a change of a stream's spec the two may judge a record differently: it may have
 a row but no prediction, or a prediction and a dead letter. A producer avoids that by a pause around the change.
 """
