@@ -1,6 +1,7 @@
 """The loop: read to a barrier, take it in, decide, and write state, offsets and events in one transaction."""
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -30,6 +31,8 @@ from shared.outbox import Work, unit_of_work
 from shared.settings import KafkaSettings
 
 _STUCK_SECONDS = 60.0
+_WRITES_REST = 20  # times as long as a write took passes until the next
+_ALLOCATIONS = 100_000  # that are looked at for cycles at a time; a round of a backlog makes so many, and no cycle
 _REVISIONS = 10  # the newest, whose versions' answers may still be on their way
 Change = Callable[[Work], Awaitable[None]]
 
@@ -51,11 +54,15 @@ class Watch:
 
     async def run(self) -> None:
         """Rounds for ever; any error ends the process, and the last written state is where the next one starts."""
+        gc.freeze()
+        gc.set_threshold(_ALLOCATIONS)
         try:
             while True:
                 started = time.monotonic()
                 await self.round()
-                await asyncio.sleep(max(0.0, self._settings.round_seconds - (self._beat - started)))
+                behind = any(stream.behind() for stream in self._streams.values())
+                rest = 0.0 if behind else self._settings.round_seconds - (self._beat - started)
+                await asyncio.sleep(max(0.0, rest))
         finally:
             self.close()
 
@@ -105,6 +112,7 @@ class StreamWatch:
     revision: int
     facts: StreamFacts | None = None
     written: float = field(default_factory=time.monotonic)
+    writing: float = 0.0  # seconds that it took
     moved: bool = False
     held: list[Word] = field(default_factory=list)  # of rounds that are not written yet
 
@@ -116,15 +124,15 @@ class StreamWatch:
         await self._load_references(facts)
         self.held += await asyncio.to_thread(self._take, facts)
         changes = [*map(_saying, self.held), *self._trainings(facts)]
-        due = time.monotonic() - self.written >= self.settings.snapshot_seconds
-        if (due and self.moved) or (changes and (due or not self._behind())):
+        due = started - self.written >= max(self.settings.snapshot_seconds, _WRITES_REST * self.writing)
+        if (due and self.moved) or (changes and (due or not self.behind())):
             await self._write(changes)
             metrics.said(self.held)
             self.held = []
         metrics.show(spec.stream, self.engine.state)
         metrics.ROUND.labels(spec.stream).observe(time.monotonic() - started)
 
-    def _behind(self) -> bool:
+    def behind(self) -> bool:
         """Whether rounds follow each other: then a state of many megabytes is written now and then, words and all."""
         return sum(self.reader.waiting().values()) > self.settings.round_records
 
@@ -149,17 +157,21 @@ class StreamWatch:
             return replace(declared, models=models, tables=await store.tables_of(declared.spec.stream))
 
     def _take(self, facts: StreamFacts) -> list[Word]:
-        """In a thread: the consumer waits and the decoders work there."""
-        ends = self.reader.ends(facts)
-        lanes = self.reader.read(ends, self.engine.state.positions, self.settings.round_records)
-        said = self.engine.take(lanes, facts)
-        self.reader.taken(lanes)
+        """In a thread: the consumer waits and the decoders work there. With a backlog, as often as the time allows."""
+        ends, said, until = self.reader.ends(facts), list[Word](), time.monotonic() + self.settings.round_seconds
+        while True:
+            lanes = self.reader.read(ends, self.engine.state.positions, self.settings.round_records)
+            said += self.engine.take(lanes, facts)
+            self.reader.taken(lanes)
+            self.moved = self.moved or any(lane.taken for lane in lanes.values())
+            if not self.behind() or time.monotonic() > until:
+                break
         for topic, waiting in self.reader.waiting().items():
             metrics.LAG.labels(topic).set(waiting)
-        self.moved = self.moved or any(lane.taken for lane in lanes.values())
         return said
 
     async def _write(self, changes: Sequence[Change]) -> None:
+        started = time.monotonic()
         snapshot = await asyncio.to_thread(dump, self.engine.state)
         async with unit_of_work(self.pool, "monitor") as work:
             store = Store(work.connection)
@@ -167,6 +179,7 @@ class StreamWatch:
             for change in changes:
                 await change(work)
         self.moved, self.written = False, time.monotonic()
+        self.writing = self.written - started
 
     def _trainings(self, facts: StreamFacts) -> list[Change]:
         return [change for model in facts.models.values() if (change := self._training(model, facts))]
