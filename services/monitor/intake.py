@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -12,11 +13,13 @@ from schemas.specs import StreamSpec
 from services.monitor.domain.clock import micros_of
 from services.monitor.domain.entries import Score
 from services.monitor.domain.rows import UNSEEN, Values
+from services.monitor.domain.sampling import kept
 from shared.records import EXPLORE, PREDICTIONS, UNREADABLE, LabelDecoder, Prediction, StreamDecoder
 
 Record = tuple[int, bytes | None]  # offset, value
 Decoded = TypeVar("Decoded")
 _MAX_OFFSET = 2**63
+_OF_PREDICTION = {"id": "event_id", "input_partition": "partition", "input_offset": "offset"}
 
 
 @dataclass(kw_only=True)
@@ -38,6 +41,7 @@ class DataPart:
     entities: list[str]
     values: Values
     refused: int
+    end: int | None  # behind the last accepted record, or the last that was left out
 
 
 class LabelSaid(Struct, frozen=True, gc=False):
@@ -59,6 +63,32 @@ class Answer(Struct, frozen=True, gc=False):
     score: Score
     value: float  # the record's `score`, as the reference counts it
     entity: str
+    revision: int
+
+
+class Passed(Struct, frozen=True, gc=False, rename=_OF_PREDICTION):
+    """A prediction or shadow record that is sampled out: no more than its id and its place is read."""
+
+    id: str
+    input_partition: int
+    input_offset: int
+    revision: int
+
+
+class Named(Struct, frozen=True, gc=False):
+    """No more of a data record than its id."""
+
+    id: str
+
+
+class Taken(NamedTuple):
+    """What a lane brings: answers, and those that are sampled out."""
+
+    answers: list[Answer]
+    passed: list[Passed]
+
+
+_NAMES, _PLACES = msgspec.json.Decoder(Named), msgspec.json.Decoder(Passed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,23 +98,24 @@ class Known:
     data: Mapping[int, int]
     revisions: Collection[int]
 
-    def until(self, answers: Sequence[Answer | None]) -> int:
+    def until(self, answers: Sequence[Answer | Passed | None]) -> int:
         """How many of them, before the first that is ahead."""
         data, revisions = self.data, self.revisions
         ahead = (
             at
             for at, each in enumerate(answers)
             if each is not None
-            and (each.input_offset >= data.get(each.input_partition, 0) or each.score.revision not in revisions)
+            and (each.input_offset >= data.get(each.input_partition, 0) or each.revision not in revisions)
         )
         return next(ahead, len(answers))
 
 
 @dataclass(kw_only=True)
 class Intake:
-    """Decoders of one stream."""
+    """Decoders of one stream; of ids they take in one in 2**`level`."""
 
     spec: StreamSpec
+    level: int = 0
     refused_labels: int = field(default=0, init=False)
     refused_answers: int = field(default=0, init=False)
 
@@ -95,7 +126,8 @@ class Intake:
         self._partitions = range(self.spec.partitions)
         self._classes = {value: float(code) for code, value in enumerate(self.spec.label.values)}
 
-    def data(self, records: Sequence[Record]) -> DataPart:
+    def data(self, read: Sequence[Record]) -> DataPart:
+        records = self._sampled(read) if self.level else read
         batch = self._data.decode([value for _, value in records])
         values = batch.matrix.astype(np.float32)
         for row, flags in batch.flags.items():
@@ -107,7 +139,14 @@ class Intake:
             entities=[record.entity for record in batch.records],
             values=values,
             refused=len(batch.refused),
+            end=_end(read, records, batch.positions),
         )
+
+    def _sampled(self, records: Sequence[Record]) -> list[Record]:
+        """Those to take in; the decoder has a word about what cannot be read."""
+        names, level = _decoded(_NAMES.decode, records), self.level
+        found = zip(records, names, strict=True)
+        return [record for record, named in found if named is None or kept(named.id, level)]
 
     def labels(self, lane: Lane, ahead: Callable[[int], bool]) -> list[LabelSaid]:
         """Labels of a lane up to the last that is not ahead; sets how many records were taken.
@@ -135,13 +174,25 @@ class Intake:
     def _code(self, label: Any) -> float:
         return self._classes[label] if self._classes else float(label)
 
-    def answers(self, partition: int, lane: Lane, known: Known | None = None) -> list[Answer]:
+    def answers(self, partition: int, lane: Lane, known: Known | None = None) -> Taken:
         """Answers of a lane up to the first that is ahead of what is known; sets how many records were taken."""
-        read = self._answers_of(partition, lane.records)
+        read = self._some_of(partition, lane.records) if self.level else self._answers_of(partition, lane.records)
         lane.taken = len(read) if known is None else known.until(read)
-        taken = [answer for answer in read[: lane.taken] if answer is not None]
-        self.refused_answers += lane.taken - len(taken)
-        return taken
+        answers = [each for each in read[: lane.taken] if isinstance(each, Answer)]
+        passed = [each for each in read[: lane.taken] if isinstance(each, Passed)] if self.level else []
+        self.refused_answers += lane.taken - len(answers) - len(passed)
+        return Taken(answers, passed)
+
+    def _some_of(self, partition: int, records: Sequence[Record]) -> list[Answer | Passed | None]:
+        """Those that are sampled out by their place alone."""
+        read: list[Answer | Passed | None] = list(_decoded(_PLACES.decode, records))
+        whole = [at for at, each in enumerate(read) if not self._passed(each)]
+        for at, answer in zip(whole, self._answers_of(partition, [records[at] for at in whole]), strict=True):
+            read[at] = answer
+        return read
+
+    def _passed(self, each: Answer | Passed | None) -> bool:
+        return isinstance(each, Passed) and each.input_partition in self._partitions and not kept(each.id, self.level)
 
     def _answers_of(self, partition: int, records: Sequence[Record]) -> list[Answer | None]:
         """None for what no scorer writes."""
@@ -161,7 +212,15 @@ def _answer(partition: int, offset: int, time: int, said: Prediction, classes: S
     output = tuple(said.probabilities.get(name, 0.0) for name in classes) if said.probabilities else (said.score,)
     score = Score(said.version, said.revision, said.arm, output, _weight(said))
     place = said.partition, said.offset
-    return Answer(partition, offset, said.event_id, time, *place, score, said.score, said.entity)
+    return Answer(partition, offset, said.event_id, time, *place, score, said.score, said.entity, said.revision)
+
+
+def _end(read: Sequence[Record], records: Sequence[Record], accepted: Sequence[int]) -> int | None:
+    """Behind the last record that is accepted, or left out of `records`."""
+    ends = [records[accepted[-1]][0] + 1] if accepted else []
+    if len(records) < len(read) and (not records or read[-1] is not records[-1]):
+        ends.append(read[-1][0] + 1)
+    return max(ends, default=None)
 
 
 def _weight(said: Prediction) -> float:

@@ -24,10 +24,10 @@ from services.monitor.domain.pairs import Evidence, is_pair
 from services.monitor.domain.realised import Feedback, baseline_of, feedback_of
 from services.monitor.domain.rows import Rows
 from services.monitor.domain.slices import Sliced, sliced_features
-from services.monitor.domain.state import ModelState, StreamState, VersionState
+from services.monitor.domain.state import ModelState, StreamState, Vector, VersionState
 from services.monitor.domain.windows import Window
 from services.monitor.filling import Closed, Filling
-from services.monitor.intake import Answer
+from services.monitor.intake import Answer, Passed, Taken
 from services.monitor.joining import Joining
 from services.monitor.reference import Reference
 from services.monitor.words import SERVES_NO_MORE, Word, event_id
@@ -63,6 +63,11 @@ class Measuring:
                 self.scored(answer, entry)
         return served
 
+    def pass_over(self, passed: Sequence[Passed]) -> None:
+        """Served predictions that are sampled out."""
+        _move(self.model.answered, passed)
+        self.model.join.pass_over(len(passed))
+
     @property
     def filling(self) -> Filling:
         """What fills its windows."""
@@ -75,12 +80,11 @@ class Measuring:
 
     # -- scores and matured predictions are evidence
 
-    def shadow(self, answers: Sequence[Answer]) -> None:
-        """The other arm's answers, each partition in order."""
-        shadowed, join = self.model.shadowed, self.model.join
-        for said in answers:
-            shadowed[said.input_partition] = max(shadowed.get(said.input_partition, 0), said.input_offset + 1)
-            self.scored(said, join.shadow(said.id, said.partition, said.time, said.score))
+    def shadow(self, taken: Taken) -> None:
+        """The other arm's answers, of one partition in order."""
+        _move(self.model.shadowed, [*taken.answers, *taken.passed])
+        for said in taken.answers:
+            self.scored(said, self.model.join.shadow(said.id, said.partition, said.time, said.score))
 
     def scored(self, answer: Answer, entry: Entry | None) -> None:
         """An arm of a rollout scored an event; `entry` is what is known of it now, if it was the first to."""
@@ -282,3 +286,9 @@ class Measuring:
 
     def _alerting(self, without_clock: int) -> Alerting:
         return Alerting(model=self.name, now=moment(without_clock if self.model.clock is None else self.model.clock))
+
+
+def _move(vector: Vector, answers: Sequence[Answer | Passed]) -> None:
+    """On to behind these inputs."""
+    for each in answers:
+        vector[each.input_partition] = max(vector.get(each.input_partition, 0), each.input_offset + 1)

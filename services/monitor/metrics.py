@@ -13,11 +13,14 @@ PREDICTIONS = Gauge("modelbus_monitor_predictions", "Distinct served predictions
 JOINED = Gauge("modelbus_monitor_joined", "Predictions that have their label.", ["model"])
 PENDING = Gauge("modelbus_monitor_pending", "Predictions that wait for their label.", ["model"])
 EXPIRED = Gauge("modelbus_monitor_expired", "Predictions whose label did not come.", ["model"])
-SAMPLED_OUT = Gauge("modelbus_monitor_sampled_out", "Predictions beyond the cap, left out by id.", ["model"])
+SAMPLED_OUT = Gauge(
+    "modelbus_monitor_sampled_out", "Predictions left out by id: beyond the cap, or what can be read.", ["model"]
+)
 LABELS = Gauge("modelbus_monitor_labels", "Labels that joined nothing new.", ["model", "fate"])
 REFUSED = Gauge("modelbus_monitor_refused_predictions", "Prediction records that could not be read.", ["model"])
 CLOCK = Gauge("modelbus_monitor_clock_seconds", "Event time the monitor has come to, since 1970.", ["stream"])
 IMPLAUSIBLE = Gauge("modelbus_monitor_implausible", "Records too far ahead of time to be believed.", ["stream"])
+SAMPLING = Gauge("modelbus_monitor_sampling", "One in so many predictions is measured.", ["stream"])
 LAG = Gauge(
     "modelbus_monitor_lag_records", "Records of a topic that the last round saw and did not take in.", ["topic"]
 )
@@ -37,6 +40,7 @@ def show(stream: str, state: StreamState) -> None:
     """The state as gauges."""
     CLOCK.labels(stream).set((state.matured_until or 0) / 1e6)
     IMPLAUSIBLE.labels(stream).set(state.clock.implausible)
+    SAMPLING.labels(stream).set(1 << state.sampling)
     for name, model in state.models.items():
         counts = model.join.counts
         PREDICTIONS.labels(name).set(counts.predictions)

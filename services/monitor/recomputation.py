@@ -110,7 +110,7 @@ class Recomputation:
         for partition, lane in _lanes(records, DATA.of(stream)):
             part = intake.data(lane.records)
             self._state.rows.add(partition, part.offsets, part.values)
-        served = [each for p, lane in _lanes(records, topic) for each in intake.answers(p, lane)]
+        served = [each for p, lane in _lanes(records, topic) for each in intake.answers(p, lane).answers]
         closed = self._filled(measuring, cut, measuring.serve(served, self._state.rows))
         for partition, lane in _lanes(records, LABELS.of(stream)):
             taken = intake.labels(lane, lambda _: False)

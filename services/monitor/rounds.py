@@ -8,6 +8,7 @@ from schemas.topics import DATA, LABELS, PREDICTIONS, SHADOW
 from services.monitor.domain.clock import Checkpoint, answered_until, length
 from services.monitor.domain.facts import StreamFacts
 from services.monitor.domain.maturity import HOUR
+from services.monitor.domain.sampling import kept
 from services.monitor.domain.state import ModelState, StreamState, Vector
 from services.monitor.filling import Closed
 from services.monitor.intake import DataPart, Intake, Known, LabelSaid, Lane
@@ -33,6 +34,7 @@ class Engine:
     def take(self, lanes: Lanes, facts: StreamFacts) -> list[Word]:
         """Take in what may be taken; each lane says how much that was. Returns what is to be said of it."""
         stream = facts.spec.stream
+        self._sample(facts)
         data = {p: self.intake.data(lane.records) for p, lane in _of(lanes, DATA.of(stream))}
         self._data(data)
         for _, lane in _of(lanes, DATA.of(stream)):
@@ -46,6 +48,13 @@ class Engine:
         self._clear(closed, models)
         self._forget(models)
         return [word for name, measuring in models.items() for word in measuring.words(closed[name])]
+
+    def _sample(self, facts: StreamFacts) -> None:
+        """Before anything is read: what waits is sampled as what comes will be."""
+        level = self.intake.level = self.state.sampling
+        self.state.labelled.sample(level)
+        for name in facts.models if level else ():
+            self.state.models.setdefault(name, ModelState()).join.sample(level)
 
     def measuring(self, name: str, facts: StreamFacts) -> Measuring:
         """One model's measurements, on the state as it stands."""
@@ -67,9 +76,10 @@ class Engine:
             state.clock.advance(_in_turn(seen))
         for partition, part in parts.items():
             state.refused += part.refused
+            if part.end is not None:
+                state.data[partition] = part.end
             if not part.ids:
                 continue
-            state.data[partition] = int(part.offsets[-1]) + 1
             state.rows.add(partition, part.offsets, part.values)
             state.labelled.serve(partition, part.ids, part.times)
 
@@ -79,8 +89,9 @@ class Engine:
         known = Known(data=self.state.data, revisions=measuring.facts.rollouts.keys())
         topic = PREDICTIONS.of(name)
         start = dict(self.state.positions.get(topic, {}))
-        served = [a for partition, lane in _of(lanes, topic) for a in self.intake.answers(partition, lane, known)]
-        served = measuring.serve(served, self.state.rows)
+        taken = [self.intake.answers(partition, lane, known) for partition, lane in _of(lanes, topic)]
+        served = measuring.serve([answer for each in taken for answer in each.answers], self.state.rows)
+        measuring.pass_over([passed for each in taken for passed in each.passed])
         for partition, lane in _of(lanes, SHADOW.of(name)):
             measuring.shadow(self.intake.answers(partition, lane, known))
         measuring.compare(self.state.rows)
@@ -96,6 +107,8 @@ class Engine:
             if taken:
                 state.labels[partition] = taken[-1].offset + 1
                 state.labels_time[partition] = max(state.labels_time.get(partition, 0), *(_plausible(taken, high)))
+            if self.intake.level:
+                taken = [label for label in taken if kept(label.id, self.intake.level)]
             state.labelled.label(partition, [label.id for label in taken], [label.time for label in taken])
             for model in state.models.values():
                 model.join.label_all(partition, ((label.id, label.time, label.value) for label in taken))
@@ -150,9 +163,9 @@ class Engine:
         unheard = _UNHEARD_VALUES // len(self.intake.spec.features) if len(vectors) < len(models) else 0
         state.rows.answered(first, unheard // self.intake.spec.partitions)
         state.rows.bound(self.limits.unanswered_rows)
-        state.labelled.bound(self.limits.pending, self.limits.early_labels)
+        state.labelled.bound(self.limits.pending, self.limits.early_labels, state.sampling)
         for measuring in models.values():
-            measuring.model.join.bound(self.limits.pending, self.limits.early_labels)
+            measuring.model.join.bound(self.limits.pending, self.limits.early_labels, state.sampling)
             measuring.forget()
         marks = state.checkpoints
         passed = [all(answered_until([mark], vector) is not None for vector in vectors) for mark in marks]

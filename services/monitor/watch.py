@@ -3,8 +3,9 @@
 import asyncio
 import gc
 import json
+import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -13,17 +14,19 @@ import asyncpg
 from schemas.events.monitor import DataQuarantined, TrainingRequested
 from schemas.events.parts import Cut
 from schemas.specs import StreamSpec
+from schemas.topics import PREDICTIONS
 from services.monitor import metrics
 from services.monitor.domain import retraining
 from services.monitor.domain.clock import Clock, length, micros, moment
 from services.monitor.domain.facts import ModelFacts, Run, StreamFacts, TableVersion
+from services.monitor.domain.sampling import Pace
 from services.monitor.domain.state import StreamState, dump, load
 from services.monitor.intake import Intake
 from services.monitor.reference import Reference
 from services.monitor.rounds import Engine
 from services.monitor.settings import Settings
 from services.monitor.store import Store
-from services.monitor.stream import Reader
+from services.monitor.stream import Reader, Where
 from services.monitor.words import Word, event_id
 from shared.errors import Fatal
 from shared.objects import Objects
@@ -31,10 +34,11 @@ from shared.outbox import Work, unit_of_work
 from shared.settings import KafkaSettings
 
 _STUCK_SECONDS = 60.0
+_BACKLOG_ROUNDS = 2
 _WRITES_REST = 20  # times as long as a write took passes until the next
 _ALLOCATIONS = 100_000  # that are looked at for cycles at a time; a round of a backlog makes so many, and no cycle
-_REVISIONS = 10  # the newest, whose versions' answers may still be on their way
 Change = Callable[[Work], Awaitable[None]]
+log = logging.getLogger(__name__)
 
 
 class Watch:
@@ -91,6 +95,7 @@ class Watch:
                 settings=self._settings,
                 reader=Reader(self._kafka, f"monitor.{spec.stream}"),
                 revision=revision,
+                pace=Pace(backlog=_BACKLOG_ROUNDS * self._settings.round_records),
                 engine=Engine(
                     state=state or StreamState(clock=Clock(leap=length(spec.lateness))),
                     limits=self._settings,
@@ -110,6 +115,7 @@ class StreamWatch:
     reader: Reader
     engine: Engine
     revision: int
+    pace: Pace
     facts: StreamFacts | None = None
     written: float = field(default_factory=time.monotonic)
     writing: float = 0.0  # seconds that it took
@@ -132,6 +138,16 @@ class StreamWatch:
         metrics.show(spec.stream, self.engine.state)
         metrics.ROUND.labels(spec.stream).observe(time.monotonic() - started)
 
+    def _keep_up(self, facts: StreamFacts, ends: Mapping[Where, int]) -> None:
+        """Measure a sample where more predictions come than can be read."""
+        state, topics = self.engine.state, {PREDICTIONS.of(model) for model in facts.models}
+        written = sum(end for (topic, _), end in ends.items() if topic in topics)
+        taken = sum(sum(state.positions.get(topic, {}).values()) for topic in topics)
+        level = self.pace.level(state.sampling, time.monotonic(), written, taken)
+        if level != state.sampling:
+            log.warning("stream %s: 1 in %d predictions is measured from now on", facts.spec.stream, 1 << level)
+        state.sampling = level
+
     def behind(self) -> bool:
         """Whether rounds follow each other: then a state of many megabytes is written now and then, words and all."""
         return sum(self.reader.waiting().values()) > self.settings.round_records
@@ -144,7 +160,7 @@ class StreamWatch:
     async def _load_references(self, facts: StreamFacts) -> None:
         """Of the versions that the newest revisions name; answers of older ones are joined, but fill no windows."""
         for name, model in facts.models.items():
-            for version in _recent(model) - {known for owner, known in self.engine.references if owner == name}:
+            for version in model.recent - {known for owner, known in self.engine.references if owner == name}:
                 candidate = model.releases[version]
                 document = json.loads(await self.objects.get(candidate.reference.digest))
                 self.engine.references[name, version] = Reference.of(document, candidate, facts.spec)
@@ -159,6 +175,7 @@ class StreamWatch:
     def _take(self, facts: StreamFacts) -> list[Word]:
         """In a thread: the consumer waits and the decoders work there. With a backlog, as often as the time allows."""
         ends, said, until = self.reader.ends(facts), list[Word](), time.monotonic() + self.settings.round_seconds
+        self._keep_up(facts, ends)
         while True:
             lanes = self.reader.read(ends, self.engine.state.positions, self.settings.round_records)
             said += self.engine.take(lanes, facts)
@@ -229,12 +246,6 @@ def _loaded(stream: str, snapshot: bytes) -> StreamState:
         return load(snapshot)
     except Fatal as error:
         raise Fatal(f"stream {stream}: {error}") from error
-
-
-def _recent(model: ModelFacts) -> frozenset[int]:
-    newest = [model.rollouts[revision] for revision in sorted(model.rollouts)[-_REVISIONS:]]
-    arms = (version for rollout in newest for version in (rollout.champion, rollout.challenger))
-    return frozenset(version for version in arms if version is not None)
 
 
 def _saying(word: Word) -> Change:

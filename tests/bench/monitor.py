@@ -1,8 +1,9 @@
 """The monitor beside the scorer at saturation: one process reads data, predictions and labels of the 12-float stream.
 
 Half of the events are answered before, so that the monitor never waits for predictions: it reads these, and those that
-the scorer goes on to write at the same time, on the same cores. What an event costs the monitor is its own processor
-time, decoding, join, windows, drift and snapshots together.
+the scorer goes on to write at the same time, on the same cores. Where more come than it can read it measures a sample
+(services/monitor/domain/sampling.py): what it took in is what joined and what it left out. What an event costs it is
+its own processor time, decoding, join, windows, drift and snapshots together.
 """
 
 import asyncio
@@ -52,7 +53,7 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
         await asyncio.to_thread(_label, bench, count)
         beside = await asyncio.to_thread(_both, bench, count)
         say(f"beside each other: scorer {beside.scored:,.0f}, monitor {beside.monitored:,.0f} events/s")
-        say(f"the monitor: {beside.cost:.1f} µs of processor time an event, {beside.sampled_out:,.0f} sampled out")
+        say(f"the monitor: {beside.cost:.1f} µs of processor time an event, {beside.measured:.0%} of them measured")
     return [
         Figure(
             what="monitor beside scorer, 12 floats", unit="events/s", ours=beside.monitored, ceiling=beside.scored,
@@ -60,6 +61,7 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
         ),
         Figure(what="the scorer beside it and alone", unit="events/s", ours=beside.scored, ceiling=alone),
         Figure(what="an event with its prediction and label", unit="µs", ours=beside.cost),
+        Figure(what="events that were measured, the others sampled out", unit="share", ours=beside.measured),
     ]  # fmt: skip
 
 
@@ -159,18 +161,18 @@ class Sample(NamedTuple):
 
     at: float
     committed: int
-    joined: float
+    taken: float
     processor_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Beside:
-    """Events a second of both while both were at work, what one cost the monitor in µs, and what it left out."""
+    """Events a second of both while both were at work, what one cost the monitor in µs, and the share it measured."""
 
     scored: float
     monitored: float
     cost: float
-    sampled_out: float
+    measured: float
 
 
 def _both(bench: Bench, count: int) -> Beside:
@@ -179,19 +181,19 @@ def _both(bench: Bench, count: int) -> Beside:
     start = offsets.total()
     with monitor(bench.folder) as watched, scorers(bench.folder) as [scorer]:
         _together(watched, lambda: offsets.total() > start)
-        while not seen or seen[-1].joined + watched.predictions("sampled_out") < count:
+        while not seen or seen[-1].taken < count:
             if time.monotonic() > deadline or watched.process.poll() is not None:
                 raise TimeoutError(f"the monitor: {seen[-1:]} of {count}\n{watched.log.read_text()[-3000:]}")
-            joined = watched.predictions("joined")
-            seen.append(Sample(time.perf_counter(), offsets.total(), joined, watched.processor_seconds()))
+            taken = watched.predictions("joined") + watched.predictions("sampled_out")
+            seen.append(Sample(time.perf_counter(), offsets.total(), taken, watched.processor_seconds()))
             time.sleep(_SAMPLE_SECONDS)
         left_out = watched.predictions("sampled_out")
         scorer.stop()
     first, last = seen[0], next((each for each in seen if each.committed == count), seen[-1])
-    seconds, joined = last.at - first.at, last.joined - first.joined
+    seconds, taken = last.at - first.at, last.taken - first.taken
     return Beside(
         scored=(last.committed - first.committed) / seconds,
-        monitored=joined / seconds,
-        cost=(last.processor_seconds - first.processor_seconds) / joined * 1e6,
-        sampled_out=left_out,
+        monitored=taken / seconds,
+        cost=(last.processor_seconds - first.processor_seconds) / taken * 1e6,
+        measured=1 - left_out / count,
     )

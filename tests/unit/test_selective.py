@@ -120,7 +120,7 @@ def scored(**said: object) -> Score:
         "partition": 0, "offset": 0, "score": 0.5, "label": False, "time": START,
     }  # fmt: skip
     lane = Lane(records=[(0, msgspec.json.encode(record | said))])
-    (answer,) = INTAKE.answers(0, lane)
+    (answer,) = INTAKE.answers(0, lane).answers
     return answer.score
 
 

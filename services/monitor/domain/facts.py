@@ -9,6 +9,8 @@ from schemas.events.monitor import Reason
 from schemas.events.parts import Candidate, Offsets
 from schemas.specs import ModelSpec, StreamSpec
 
+_REVISIONS = 10
+
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
@@ -92,6 +94,13 @@ class ModelFacts:
         """The versions that score now."""
         newest = self.rollout
         arms = () if newest is None else (newest.champion, newest.challenger)
+        return frozenset(version for version in arms if version is not None)
+
+    @property
+    def recent(self) -> frozenset[int]:
+        """The versions of the newest revisions, whose answers may still be on their way."""
+        newest = [self.rollouts[revision] for revision in sorted(self.rollouts)[-_REVISIONS:]]
+        arms = (version for rollout in newest for version in (rollout.champion, rollout.challenger))
         return frozenset(version for version in arms if version is not None)
 
 

@@ -11,12 +11,12 @@ from the records below the window's vectors, however they were read.
 
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
-from zlib import crc32
 
 from msgspec import Struct, field
 
 from services.monitor.domain.due import Due
 from services.monitor.domain.entries import Entry, Score, Settled
+from services.monitor.domain.sampling import kept
 
 FURTHEST = 7 * 86_400_000_000  # an event time further ahead of the clock is taken as a week ahead, so that it ends
 Place = tuple[int, str]  # partition, id
@@ -91,7 +91,7 @@ class Join(Struct, kw_only=True, dict=True):
                 continue
             counts.predictions += 1
             if entry is None:
-                if not self._kept(name):
+                if not kept(name, self.level):
                     counts.sampled_out += 1
                     found.append(None)
                     continue
@@ -107,6 +107,17 @@ class Join(Struct, kw_only=True, dict=True):
         self._held += len(fresh)
         self._enter(partition, times, fresh)
         return found
+
+    def pass_over(self, count: int) -> None:
+        """So many were served that are sampled out unread."""
+        self.counts.predictions += count
+        self.counts.sampled_out += count
+
+    def sample(self, level: int) -> None:
+        """Keep no more than one in 2**level."""
+        while self.level < level:
+            self.level += 1
+            self._evict()
 
     def shadow(self, id: str, partition: int, time: int, score: Score) -> Entry | None:
         """The other arm's score of the event; returns the entry if this is the first."""
@@ -148,14 +159,11 @@ class Join(Struct, kw_only=True, dict=True):
 
     def _made(self, room: dict[str, Entry], id: str, partition: int, time: int) -> Entry | None:
         """The entry of an event that was not heard of; None when its id is sampled out."""
-        if not self._kept(id):
+        if not kept(id, self.level):
             return None
         entry = room[id] = Entry(time, partition)
         self._enter(partition, (time,), (id,))
         return entry
-
-    def _kept(self, id: str) -> bool:
-        return self.level == 0 or crc32(id.encode()) % (1 << self.level) == 0
 
     def settle(self, clock: int, delay: int) -> list[Settled]:
         """What has matured with its label, each once, in canonical order (time, partition, id)."""
@@ -227,15 +235,15 @@ class Join(Struct, kw_only=True, dict=True):
             if entry is not None:
                 yield (partition, name), entry
 
-    def bound(self, pending: int, unserved: int) -> None:
+    def bound(self, pending: int, unserved: int, least: int = 0) -> None:
         """Keep at most so many that wait, sampling by id, and about so many others, dropping the oldest.
 
-        Called between rounds, so that the outcome does not depend on the order within one.
+        What comes is sampled at the `least` level already. Called between rounds, so that the outcome does not depend
+        on the order within one.
         """
         while self._held > pending:
-            self.level += 1
-            self._evict()
-        if self.level and self._held < pending // 4:
+            self.sample(self.level + 1)
+        if self.level > least and self._held < pending // 4:
             self.level -= 1
         entries = sum(len(room) for room in self.entries.values())
         if (many := entries - len(self._settled) - self._held - unserved) > unserved // 8:
@@ -252,7 +260,7 @@ class Join(Struct, kw_only=True, dict=True):
     def _evict(self) -> None:
         """Sample out what the new level does not keep; an entry that has its label stays counted as joined."""
         for partition, name, entry in list(self._all()):
-            if not entry.settled and not self._kept(name):
+            if not entry.settled and not kept(name, self.level):
                 del self.entries[partition][name]
                 self._held -= entry.served is not None
                 self.counts.sampled_out += entry.served is not None and entry.label is None

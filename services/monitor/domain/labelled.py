@@ -5,13 +5,13 @@ may come in either order, an id more than once. Beyond a cap ids are sampled by 
 """
 
 from collections.abc import Sequence
-from zlib import crc32
 
 import numpy as np
 from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from services.monitor.domain.join import FURTHEST
+from services.monitor.domain.sampling import kept
 
 _SWEEPS = 4  # in the time that an event is waited for
 Times = dict[str, int]  # by id
@@ -52,7 +52,7 @@ class Labelled(Struct, kw_only=True):
             if name not in waiting and name not in joined
         }
         if self.level:
-            fresh = {name: time for name, time in fresh.items() if self._kept(name)}
+            fresh = {name: time for name, time in fresh.items() if kept(name, self.level)}
         found = {name: fresh.pop(name) for name in fresh.keys() & early.keys()} if early else {}
         for name in found:
             del early[name]
@@ -67,7 +67,7 @@ class Labelled(Struct, kw_only=True):
             time = take(name, None)
             if time is not None:
                 found[name] = time
-            elif name not in joined and name not in found and self._kept(name):
+            elif name not in joined and name not in found and kept(name, self.level):
                 early.setdefault(name, known)
         self._join(room, found)
 
@@ -78,9 +78,6 @@ class Labelled(Struct, kw_only=True):
 
     def _room(self, partition: int) -> Room:
         return self.rooms.setdefault(partition, Room())
-
-    def _kept(self, name: str) -> bool:
-        return self.level == 0 or crc32(name.encode()) % (1 << self.level) == 0
 
     def mature(self, clock: int, delay: int, grace: int) -> NDArray[np.int64]:
         """Times of the events that have matured with a label, each once; of what is sampled as often as it counts."""
@@ -100,21 +97,24 @@ class Labelled(Struct, kw_only=True):
             room.early = _between(room.early, until - grace, horizon)
         self.immature = np.minimum(self.immature, horizon)
 
-    def bound(self, events: int, early: int) -> None:
+    def bound(self, events: int, early: int, least: int = 0) -> None:
         """Keep about so many events, sampling by id, and so many labels without one, dropping the oldest."""
         held = sum(len(room.waiting) + len(room.joined) for room in self.rooms.values())
         if held > events:
-            self.level += 1
-            self._sample()
-        elif self.level and held < events // 4:
+            self.sample(self.level + 1)
+        elif self.level > least and held < events // 4:
             self.level -= 1
         if sum(len(room.early) for room in self.rooms.values()) > early + early // 8:
             self._drop(early // max(1, len(self.rooms)))
 
-    def _sample(self) -> None:
+    def sample(self, level: int) -> None:
+        """Keep no more than one in 2**level."""
+        if level <= self.level:
+            return
+        self.level = level
         for room in self.rooms.values():
             for each in (room.waiting, room.joined, room.early):
-                for name in [name for name in each if not self._kept(name)]:
+                for name in [name for name in each if not kept(name, self.level)]:
                     del each[name]
         times = [time for room in self.rooms.values() for time in room.joined.values()]
         self.immature = np.array([time for time in times if self.until is None or time > self.until], np.int64)

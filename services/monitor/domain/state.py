@@ -80,6 +80,7 @@ class StreamState(Struct, kw_only=True):
     matured: Matured = field(default_factory=Matured)
     matured_until: int | None = None
     rows: Rows = field(default_factory=Rows)
+    sampling: int = 0  # one in 2**sampling ids is taken in (sampling.py)
     checkpoints: list[Checkpoint] = field(default_factory=list)
     models: dict[str, ModelState] = field(default_factory=dict)
 
