@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from schemas.events.monitor import FeatureDrift
 from schemas.specs import StreamSpec
 from services.monitor.domain.drift import of_scores
-from services.monitor.domain.entries import Entry
+from services.monitor.domain.entries import Entry, outputs_of
 from services.monitor.domain.pairs import Evidence
 from services.monitor.domain.rows import Rows
 from services.monitor.intake import Answer
@@ -72,7 +72,7 @@ class Comparing:
         scores = (
             entry.served if entry.served.version == version else entry.shadow for _, entry, _ in pairs if entry.served
         )
-        outputs = np.array([score.fit(classes).output for score in scores if score], dtype=np.float64)
+        outputs = outputs_of([score for score in scores if score], classes)
         inputs = values if self.task != "regression" else reference.inputs(values, self.spec)[0]
         return reference.expectation.of_rows(self.task, reference.bins, inputs, outputs)
 

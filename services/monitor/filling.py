@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.specs import ModelSpec, StreamSpec
+from services.monitor.domain.entries import outputs_of
 from services.monitor.domain.rows import Rows
 from services.monitor.domain.state import Vector, VersionState
 from services.monitor.domain.windows import Window, in_merged_order, pieces, vector_after
@@ -73,8 +74,7 @@ class Filling:
         """Probabilities (n, columns); none (n, 0) for numbers."""
         if self.spec.task == "regression":
             return np.empty((len(answers), 0))
-        classes = len(self.stream.label.values)
-        return np.array([answer.score.fit(classes).output for answer in answers], dtype=np.float64)
+        return outputs_of([answer.score for answer in answers], len(self.stream.label.values))
 
 
 def _after(start: Vector, answers: Sequence[Answer]) -> Vector:

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from itertools import chain
 
+import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from shared.records import MAX_NUMBER
 
@@ -64,6 +66,14 @@ class Settled(Struct, frozen=True, gc=False):
         if served is self.served and shadow is self.shadow and abs(self.label) <= MAX_NUMBER:
             return self
         return replace(self, label=_held(self.label), served=served, shadow=shadow)
+
+
+def outputs_of(scores: Sequence[Score], width: int) -> NDArray[np.float64]:
+    """Outputs (n, columns) as `fit` makes them."""
+    outputs = [score.output for score in scores]
+    if min(map(len, outputs), default=width) < width:
+        outputs = [score.fit(width).output for score in scores]
+    return np.clip(np.array(outputs, dtype=np.float64), -MAX_NUMBER, MAX_NUMBER)
 
 
 def fitted(settled: Sequence[Settled], width: int) -> Sequence[Settled]:
