@@ -10,7 +10,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from schemas.specs import StreamSpec
-from services.monitor.domain.clock import micros_of
+from services.monitor.domain.clock import micros, micros_of
 from services.monitor.domain.entries import Score
 from services.monitor.domain.rows import UNSEEN, Values
 from services.monitor.domain.sampling import kept
@@ -44,11 +44,19 @@ class DataPart:
     end: int | None  # behind the last accepted record, or the last that was left out
 
 
-class LabelSaid(Struct, frozen=True, gc=False):
-    offset: int
+class LabelSaid(NamedTuple):
+    """What came of an event, and when that was known."""
+
     id: str
     time: int
     value: float
+
+
+class Labels(NamedTuple):
+    """Those of a lane, and the offset behind the last that was taken, kept or not."""
+
+    said: list[LabelSaid]
+    end: int | None
 
 
 class Answer(Struct, frozen=True, gc=False):
@@ -148,28 +156,24 @@ class Intake:
         found = zip(records, names, strict=True)
         return [record for record, named in found if named is None or kept(named.id, level)]
 
-    def labels(self, lane: Lane, ahead: Callable[[int], bool]) -> list[LabelSaid]:
+    def labels(self, lane: Lane, ahead: Callable[[int], bool]) -> Labels:
         """Labels of a lane up to the last that is not ahead; sets how many records were taken.
 
         One that is ahead while those behind it are not stands out of turn: it must not hold them up.
         """
-        read = self._labels_of(lane.records)
-        fitting = (at for at in range(len(read), 0, -1) if (said := read[at - 1]) and not ahead(said.time))
+        read = _decoded(self._labels.decode, lane.records)
+        fitting = (at for at in range(len(read), 0, -1) if (said := read[at - 1]) and not ahead(micros(said.time)))
         lane.taken = next(fitting, 0)
         while lane.taken < len(read) and read[lane.taken] is None:
             lane.taken += 1
-        taken = [said for said in read[: lane.taken] if said]
+        taken = [(at, said) for at, said in enumerate(read[: lane.taken]) if said]
         self.refused_labels += lane.taken - len(taken)
-        return taken
-
-    def _labels_of(self, records: Sequence[Record]) -> list[LabelSaid | None]:
-        """None for what breaks the contract."""
-        read = _decoded(self._labels.decode, records)
-        times = iter(micros_of(record.time for record in read if record is not None))
-        return [
-            None if record is None else LabelSaid(offset, record.id, next(times), self._code(record.label))
-            for (offset, _), record in zip(records, read, strict=True)
-        ]
+        if not taken:
+            return Labels([], None)
+        mine = [said for _, said in taken if kept(said.id, self.level)] if self.level else [said for _, said in taken]
+        times = micros_of(said.time for said in mine)
+        found = [LabelSaid(said.id, time, self._code(said.label)) for said, time in zip(mine, times, strict=True)]
+        return Labels(found, lane.records[taken[-1][0]][0] + 1)
 
     def _code(self, label: Any) -> float:
         return self._classes[label] if self._classes else float(label)
@@ -186,13 +190,15 @@ class Intake:
     def _some_of(self, partition: int, records: Sequence[Record]) -> list[Answer | Passed | None]:
         """Those that are sampled out by their place alone."""
         read: list[Answer | Passed | None] = list(_decoded(_PLACES.decode, records))
-        whole = [at for at, each in enumerate(read) if not self._passed(each)]
+        places, level = self._partitions, self.level
+        whole = [
+            at
+            for at, each in enumerate(read)
+            if each is None or each.input_partition not in places or kept(each.id, level)
+        ]
         for at, answer in zip(whole, self._answers_of(partition, [records[at] for at in whole]), strict=True):
             read[at] = answer
         return read
-
-    def _passed(self, each: Answer | Passed | None) -> bool:
-        return isinstance(each, Passed) and each.input_partition in self._partitions and not kept(each.id, self.level)
 
     def _answers_of(self, partition: int, records: Sequence[Record]) -> list[Answer | None]:
         """None for what no scorer writes."""

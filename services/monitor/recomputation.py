@@ -113,8 +113,7 @@ class Recomputation:
         served = [each for p, lane in _lanes(records, topic) for each in intake.answers(p, lane).answers]
         closed = self._filled(measuring, cut, measuring.serve(served, self._state.rows))
         for partition, lane in _lanes(records, LABELS.of(stream)):
-            taken = intake.labels(lane, lambda _: False)
-            self._mine.join.label_all(partition, ((label.id, label.time, label.value) for label in taken))
+            self._mine.join.label_all(partition, intake.labels(lane, lambda _: False).said)
         self._state.data, self._state.labels = dict(vectors[DATA.of(stream)]), dict(vectors[LABELS.of(stream)])
         self._state.positions[topic] = dict(vectors[topic])
         self._mature(cut, measuring, closed=bool(closed))

@@ -8,10 +8,9 @@ from schemas.topics import DATA, LABELS, PREDICTIONS, SHADOW
 from services.monitor.domain.clock import Checkpoint, answered_until, length
 from services.monitor.domain.facts import StreamFacts
 from services.monitor.domain.maturity import HOUR
-from services.monitor.domain.sampling import kept
 from services.monitor.domain.state import ModelState, StreamState, Vector
 from services.monitor.filling import Closed
-from services.monitor.intake import DataPart, Intake, Known, LabelSaid, Lane
+from services.monitor.intake import DataPart, Intake, Known, Lane
 from services.monitor.measuring import Measuring
 from services.monitor.reference import Reference
 from services.monitor.settings import Settings
@@ -104,14 +103,16 @@ class Engine:
         caught_up = all(lane.at_end for _, lane in _of(lanes, DATA.of(stream)))
         for partition, lane in _of(lanes, LABELS.of(stream)):
             taken = self.intake.labels(lane, lambda time: not caught_up and high is not None and time > high)
-            if taken:
-                state.labels[partition] = taken[-1].offset + 1
-                state.labels_time[partition] = max(state.labels_time.get(partition, 0), *(_plausible(taken, high)))
-            if self.intake.level:
-                taken = [label for label in taken if kept(label.id, self.intake.level)]
-            state.labelled.label(partition, [label.id for label in taken], [label.time for label in taken])
+            if taken.end is not None:
+                state.labels[partition] = taken.end
+            if not taken.said:
+                continue
+            names, times, _ = zip(*taken.said, strict=True)
+            reached = max(times) if high is None else min(max(times), high)
+            state.labels_time[partition] = max(state.labels_time.get(partition, 0), reached)
+            state.labelled.label(partition, names, times)
             for model in state.models.values():
-                model.join.label_all(partition, ((label.id, label.time, label.value) for label in taken))
+                model.join.label_all(partition, taken.said)
         state.labels_refused, self.intake.refused_labels = state.labels_refused + self.intake.refused_labels, 0
 
     def _moved(self, lanes: Lanes) -> None:
@@ -179,10 +180,6 @@ def _of(lanes: Lanes, topic: str) -> Iterator[tuple[int, Lane]]:
 def _in_turn(parts: Iterable[Iterable[tuple[int, str, str]]]) -> Iterator[tuple[int, str, str]]:
     """One record of each partition after the other: the same order however they arrived."""
     return (each for each in chain.from_iterable(zip_longest(*parts)) if each is not None)
-
-
-def _plausible(labels: list[LabelSaid], high: int | None) -> Iterator[int]:
-    return (label.time if high is None else min(label.time, high) for label in labels)
 
 
 def _answered(measuring: Measuring) -> Vector:

@@ -35,6 +35,7 @@ from shared.settings import KafkaSettings
 
 _STUCK_SECONDS = 60.0
 _BACKLOG_ROUNDS = 2
+_LOOK_UP_SECONDS = 1.0  # in a backlog, until it looks again what has been declared and how much there is
 _WRITES_REST = 20  # times as long as a write took passes until the next
 _ALLOCATIONS = 100_000  # that are looked at for cycles at a time; a round of a backlog makes so many, and no cycle
 Change = Callable[[Work], Awaitable[None]]
@@ -174,7 +175,7 @@ class StreamWatch:
 
     def _take(self, facts: StreamFacts) -> list[Word]:
         """In a thread: the consumer waits and the decoders work there. With a backlog, as often as the time allows."""
-        ends, said, until = self.reader.ends(facts), list[Word](), time.monotonic() + self.settings.round_seconds
+        ends, said, until = self.reader.ends(facts), list[Word](), time.monotonic() + _LOOK_UP_SECONDS
         self._keep_up(facts, ends)
         while True:
             lanes = self.reader.read(ends, self.engine.state.positions, self.settings.round_records)

@@ -18,7 +18,7 @@ def kept(name: str, level: int) -> bool:
     >>> sum(kept(f"e{number}", 2) for number in range(1000))
     249
     """
-    return level == 0 or crc32(name.encode()) % (1 << level) == 0
+    return level == 0 or not crc32(name.encode()) & ((1 << level) - 1)
 
 
 @dataclass(kw_only=True)
@@ -30,7 +30,7 @@ class Pace:
 
     >>> pace = Pace(backlog=1000)
     >>> [pace.level(0, at, written, 0) for at, written in ((0.0, 9000), (1.0, 9000), (2.0, 9500))]
-    [0, 0, 1]
+    [0, 0, 6]
     >>> [pace.level(1, at, 9500, 9500) for at in (4.0, 62.0, 64.0)]
     [1, 1, 0]
     """
@@ -54,5 +54,6 @@ class Pace:
                 return level - 1
             return level
         self._calm = None
-        behind = seen is not None and taken - seen[2] < written - seen[1]
-        return min(MOST, level + 1) if behind else level
+        if seen is None or taken - seen[2] >= written - seen[1]:
+            return level
+        return min(MOST, level + ((written - seen[1]) // max(1, taken - seen[2])).bit_length())
