@@ -84,7 +84,7 @@ class Passed(Struct, frozen=True, gc=False, rename=_OF_PREDICTION):
 
 
 class Named(Struct, frozen=True, gc=False):
-    """No more of a data record than its id."""
+    """No more of a data record or a label than its id."""
 
     id: str
 
@@ -152,28 +152,29 @@ class Intake:
 
     def _sampled(self, records: Sequence[Record]) -> list[Record]:
         """Those to take in; the decoder has a word about what cannot be read."""
-        names, level = _decoded(_NAMES.decode, records), self.level
-        found = zip(records, names, strict=True)
-        return [record for record, named in found if named is None or kept(named.id, level)]
+        named, level = _decoded(_NAMES.decode, records), self.level
+        return [record for record, each in zip(records, named, strict=True) if each is None or kept(each.id, level)]
 
     def labels(self, lane: Lane, ahead: Callable[[int], bool]) -> Labels:
         """Labels of a lane up to the last that is not ahead; sets how many records were taken.
 
         One that is ahead while those behind it are not stands out of turn: it must not hold them up.
         """
-        read = _decoded(self._labels.decode, lane.records)
-        fitting = (at for at in range(len(read), 0, -1) if (said := read[at - 1]) and not ahead(micros(said.time)))
-        lane.taken = next(fitting, 0)
-        while lane.taken < len(read) and read[lane.taken] is None:
+        records, decode = lane.records, self._labels.decode
+        fitting = (
+            at
+            for at in range(len(records), 0, -1)
+            if (said := _read(decode, records[at - 1][1])) and not ahead(micros(said.time))
+        )
+        last = lane.taken = next(fitting, 0)
+        while lane.taken < len(records) and _read(decode, records[lane.taken][1]) is None:
             lane.taken += 1
-        taken = [(at, said) for at, said in enumerate(read[: lane.taken]) if said]
-        self.refused_labels += lane.taken - len(taken)
-        if not taken:
-            return Labels([], None)
-        mine = [said for _, said in taken if kept(said.id, self.level)] if self.level else [said for _, said in taken]
-        times = micros_of(said.time for said in mine)
-        found = [LabelSaid(said.id, time, self._code(said.label)) for said, time in zip(mine, times, strict=True)]
-        return Labels(found, lane.records[taken[-1][0]][0] + 1)
+        mine = self._sampled(records[: lane.taken]) if self.level else records[: lane.taken]
+        read = [said for said in _decoded(decode, mine) if said is not None]
+        self.refused_labels += len(mine) - len(read)
+        times = micros_of(said.time for said in read)
+        found = [LabelSaid(said.id, time, self._code(said.label)) for said, time in zip(read, times, strict=True)]
+        return Labels(found, records[last - 1][0] + 1 if last else None)
 
     def _code(self, label: Any) -> float:
         return self._classes[label] if self._classes else float(label)

@@ -187,11 +187,14 @@ class Reader:
         told = [message for message in messages if message.error()] if any(map(Message.error, messages)) else []
         sound = [message for message in messages if not message.error()] if told else messages
         places = zip(map(Message.topic, sound), map(Message.partition, sound), strict=True)
-        records = zip(places, zip(map(Message.offset, sound), map(Message.value, sound), strict=True), strict=True)
-        for (topic, partition), found in groupby(records, key=itemgetter(0)):
+        records: list[Any] = list(zip(map(Message.offset, sound), map(Message.value, sound), strict=True))
+        start = 0
+        for (topic, partition), found in groupby(places):
             assert topic is not None
             assert partition is not None
-            self._append((topic, partition), [record for _, record in found])
+            end = start + sum(1 for _ in found)
+            self._append((topic, partition), records[start:end])
+            start = end
         for message in told:
             self._told(message)
 
