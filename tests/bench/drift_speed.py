@@ -31,7 +31,7 @@ ROWS, FEATURES, ROUND = 300_000, 1000, 20_000
 _DRIFTED = range(7, FEATURES, 100)  # by a tenth of a standard deviation and more
 _BOUND_SECONDS = 60.0
 _EVIDENTLY = Path(__file__).parent / "evidently"
-_PARTS = ((300_000, 10), (30_000, 100), (30_000, 1000), (300_000, 100))  # rows, columns
+_PARTS = ((300_000, 10), (30_000, 100), (3_000, 1000))  # rows, columns
 _EVIDENTLY_SECONDS = 600.0
 Table = NDArray[np.float32]
 

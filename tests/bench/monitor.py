@@ -2,8 +2,9 @@
 
 A third of the events is answered before, so that the monitor never waits for predictions: it reads these, and those
 that the scorer goes on to write at the same time, on the same cores. Where more come than it can read it measures a
-sample (services/monitor/domain/sampling.py): what it took in is what joined and what it left out. What an event costs
-it is its own processor time, decoding, join, windows, drift and snapshots together.
+sample (services/monitor/domain/sampling.py): what it took in is what joined and what it left out. Rates are those of
+the second half of the time in which both were at work, when the sample has been found. What an event costs it is its
+own processor time, decoding, join, windows, drift and snapshots together.
 """
 
 import asyncio
@@ -163,6 +164,7 @@ class Sample(NamedTuple):
     at: float
     committed: int
     taken: float
+    left_out: float
     processor_seconds: float
 
 
@@ -185,16 +187,17 @@ def _both(bench: Bench, count: int) -> Beside:
         while not seen or seen[-1].taken < count:
             if time.monotonic() > deadline or watched.process.poll() is not None:
                 raise TimeoutError(f"the monitor: {seen[-1:]} of {count}\n{watched.log.read_text()[-3000:]}")
-            taken = watched.predictions("joined", "sampled_out")
-            seen.append(Sample(time.perf_counter(), offsets.total(), taken, watched.processor_seconds()))
+            left_out = watched.predictions("sampled_out")
+            taken = left_out + watched.predictions("joined")
+            seen.append(Sample(time.perf_counter(), offsets.total(), taken, left_out, watched.processor_seconds()))
             time.sleep(_SAMPLE_SECONDS)
-        left_out = watched.predictions("sampled_out")
         scorer.stop()
-    first, last = seen[0], next((each for each in seen if each.committed == count), seen[-1])
+    both = [each for each in seen if each.committed < count]
+    first, last = both[len(both) // 2], both[-1]
     seconds, taken = last.at - first.at, last.taken - first.taken
     return Beside(
         scored=(last.committed - first.committed) / seconds,
         monitored=taken / seconds,
         cost=(last.processor_seconds - first.processor_seconds) / taken * 1e6,
-        measured=1 - left_out / count,
+        measured=1 - (last.left_out - first.left_out) / taken,
     )
