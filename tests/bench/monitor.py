@@ -1,6 +1,6 @@
 """The monitor beside the scorer at saturation: one process reads data, predictions and labels of the 12-float stream.
 
-A third of the events is answered before, so that the monitor never waits for predictions: it reads these, and those
+A quarter of the events is answered before, so that the monitor never waits for predictions: it reads these, and those
 that the scorer goes on to write at the same time, on the same cores. Where more come than it can read it measures a
 sample (services/monitor/domain/sampling.py): what it took in is what joined and what it left out. Rates are those of
 the second half of the time in which both were at work, when the sample has been found. What an event costs it is its
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -47,11 +47,14 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
     count = arguments.events
     async with running_bench(say, "postgres") as bench:
         await _declare(bench)
-        await bench.feed(STREAM, _timed(0, count // 3))
+        await _fed(bench, 0, count // 4)
         alone = await bench.scored(STREAM)
         say(f"the scorer alone answers {alone:,.0f} events/s")
-        await bench.feed(STREAM, _timed(count // 3, count))
-        await asyncio.to_thread(_label, bench, count)
+        unhurried = await asyncio.to_thread(_alone, bench, count // 4)
+        say(f"the monitor alone reads {unhurried.monitored:,.0f} events/s, {unhurried.cost:.1f} µs each")
+        await _fed(bench, count // 4, count // 2)
+        await bench.scored(STREAM)
+        await _fed(bench, count // 2, count)
         beside = await asyncio.to_thread(_both, bench, count)
         say(f"beside each other: scorer {beside.scored:,.0f}, monitor {beside.monitored:,.0f} events/s")
         say(f"the monitor: {beside.cost:.1f} µs of processor time an event, {beside.measured:.0%} of them measured")
@@ -61,9 +64,17 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
             bound=">= 1",
         ),
         Figure(what="the scorer beside it and alone", unit="events/s", ours=beside.scored, ceiling=alone),
-        Figure(what="an event with its prediction and label", unit="µs", ours=beside.cost),
+        Figure(what="the monitor alone", unit="events/s", ours=unhurried.monitored, ceiling=alone),
+        Figure(what="an event with its prediction and label, alone", unit="µs", ours=unhurried.cost),
+        Figure(what="beside the scorer", unit="µs", ours=beside.cost),
         Figure(what="events that were measured, the others sampled out", unit="share", ours=beside.measured),
     ]  # fmt: skip
+
+
+async def _fed(bench: Bench, first: int, end: int) -> None:
+    """Events and their labels."""
+    await bench.feed(STREAM, _timed(first, end))
+    await asyncio.to_thread(_label, bench, first, end)
 
 
 async def _declare(bench: Bench) -> None:
@@ -91,10 +102,10 @@ def _timed(first: int, end: int) -> Iterator[Event]:
         yield key, value.replace(b"2013-01-01T00:00:00Z", _at(number).encode())
 
 
-def _label(bench: Bench, count: int) -> None:
+def _label(bench: Bench, first: int, end: int) -> None:
     """Half an hour after each event."""
     producer = Producer(bench.kafka.librdkafka() | {"linger.ms": 20, "partitioner": "murmur2_random"})
-    for number in range(count):
+    for number in range(first, end):
         entity, known = f"machine-{number % 4000}", _at(number + timedelta(minutes=30) // _STEP)
         said = {"id": f"e{number}", "entity": entity, "time": known, "label": number % 3 == 0}
         put(producer, LABELS.of(STREAM.stream), json.dumps(said).encode(), entity)
@@ -178,22 +189,38 @@ class Beside:
     measured: float
 
 
+def _alone(bench: Bench, count: int) -> Beside:
+    with monitor(bench.folder) as watched:
+        seen = list(_samples(watched, count, lambda: 0))
+    return _between([each for each in seen if each.taken])
+
+
 def _both(bench: Bench, count: int) -> Beside:
-    seen: list[Sample] = []
-    offsets, deadline = Offsets(bench.kafka, GROUP, [STREAM]), time.monotonic() + _LIMIT_SECONDS
+    offsets = Offsets(bench.kafka, GROUP, [STREAM])
     start = offsets.total()
     with monitor(bench.folder) as watched, scorers(bench.folder) as [scorer]:
         _together(watched, lambda: offsets.total() > start)
-        while not seen or seen[-1].taken < count:
-            if time.monotonic() > deadline or watched.process.poll() is not None:
-                raise TimeoutError(f"the monitor: {seen[-1:]} of {count}\n{watched.log.read_text()[-3000:]}")
-            left_out = watched.predictions("sampled_out")
-            taken = left_out + watched.predictions("joined")
-            seen.append(Sample(time.perf_counter(), offsets.total(), taken, left_out, watched.processor_seconds()))
-            time.sleep(_SAMPLE_SECONDS)
+        seen = list(_samples(watched, count, offsets.total))
         scorer.stop()
     both = [each for each in seen if each.committed < count]
-    first, last = both[len(both) // 2], both[-1]
+    return _between(both[len(both) // 2 :])
+
+
+def _samples(watched: Watched, count: int, committed: Callable[[], int]) -> Iterator[Sample]:
+    """Until the monitor has taken in so many."""
+    deadline, taken = time.monotonic() + _LIMIT_SECONDS, 0.0
+    while taken < count:
+        if time.monotonic() > deadline or watched.process.poll() is not None:
+            raise TimeoutError(f"the monitor: {taken} of {count}\n{watched.log.read_text()[-3000:]}")
+        left_out = watched.predictions("sampled_out")
+        taken = left_out + watched.predictions("joined")
+        yield Sample(time.perf_counter(), committed(), taken, left_out, watched.processor_seconds())
+        time.sleep(_SAMPLE_SECONDS)
+
+
+def _between(seen: Sequence[Sample]) -> Beside:
+    """From the first to the last."""
+    first, last = seen[0], seen[-1]
     seconds, taken = last.at - first.at, last.taken - first.taken
     return Beside(
         scored=(last.committed - first.committed) / seconds,

@@ -99,3 +99,16 @@ def test_a_backlog_that_shrinks_is_read_to_its_end() -> None:
         level = pace.level(level, float(second), 100_000 + 10 * second, 1000 * second)
 
     assert level == 0
+
+
+def test_as_much_is_measured_as_can_be_while_more_comes() -> None:
+    pace, level, written, taken, seen = Pace(backlog=1000), 0, 0.0, 0.0, list[int]()
+
+    for second in range(120):
+        written += 10_000
+        taken = min(written, taken + 1_000_000 / (40 + 160 / 2**level))
+        level = pace.level(level, float(second), int(written), int(taken))
+        seen.append(level)
+
+    assert set(seen[20:]) <= {1, 2, 3}
+    assert written - taken < 100_000

@@ -10,6 +10,7 @@ from zlib import crc32
 MOST = 6
 _LOOK_SECONDS = 2.0
 _CALM_SECONDS = 60.0
+_SPARE = 1.25  # so many times as much goes as comes
 
 
 def kept(name: str, level: int) -> bool:
@@ -26,11 +27,11 @@ class Pace:
     """How a stream's reader keeps up with what is written, by a clock on the wall; `backlog` is what it may be behind.
 
     A backlog that shrinks is read to its end without leaving anything out: only where more comes than goes is a sample
-    the answer. It is widened again when there has been no backlog for a minute.
+    the answer. It is widened again where a backlog shrinks fast, or when there has been none for a minute.
 
     >>> pace = Pace(backlog=1000)
     >>> [pace.level(0, at, written, 0) for at, written in ((0.0, 9000), (1.0, 9000), (2.0, 9500))]
-    [0, 0, 6]
+    [0, 0, 1]
     >>> [pace.level(1, at, 9500, 9500) for at in (4.0, 62.0, 64.0)]
     [1, 1, 0]
     """
@@ -54,6 +55,9 @@ class Pace:
                 return level - 1
             return level
         self._calm = None
-        if seen is None or taken - seen[2] >= written - seen[1]:
+        if seen is None:
             return level
-        return min(MOST, level + ((written - seen[1]) // max(1, taken - seen[2])).bit_length())
+        came, went = written - seen[1], taken - seen[2]
+        if went < came:
+            return min(MOST, level + 1)
+        return max(0, level - 1) if went > _SPARE * came else level
