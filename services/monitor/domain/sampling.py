@@ -31,7 +31,7 @@ class Pace:
 
     >>> pace = Pace(backlog=1000)
     >>> [pace.level(0, at, written, 0) for at, written in ((0.0, 9000), (1.0, 9000), (2.0, 9500))]
-    [0, 0, 1]
+    [0, 0, 2]
     >>> [pace.level(1, at, 9500, 9500) for at in (4.0, 62.0, 64.0)]
     [1, 1, 0]
     """
@@ -59,5 +59,5 @@ class Pace:
             return level
         came, went = written - seen[1], taken - seen[2]
         if went < came:
-            return min(MOST, level + 1)
+            return min(MOST, level + (1 if 2 * went > came else 2))
         return max(0, level - 1) if went > _SPARE * came else level
