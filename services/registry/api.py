@@ -13,6 +13,7 @@ from services.registry.artifacts import artifacts
 from services.registry.chain import Chain
 from services.registry.domain.plan import Change, Misfits
 from services.registry.lineage import Lineage, LineageView
+from services.registry.mlflow import mlflow
 from services.registry.past import past
 from services.registry.problems import ApplyRefused, add_problems, problem, with_lines
 from services.registry.reading import Reading
@@ -49,7 +50,7 @@ people = APIRouter(tags=["acts"])
 record = APIRouter(tags=["record"])
 
 
-ROUTERS = (people, record, past, artifacts)
+ROUTERS = (people, record, past, artifacts, mlflow)
 
 
 def api(settings: Settings) -> FastAPI:

@@ -17,6 +17,7 @@ from services.registry.api import api
 from services.registry.artifacts import Stored
 from services.registry.chain import Chain
 from services.registry.lineage import Lineage
+from services.registry.mlflow import Shelf
 from services.registry.past import Past
 from services.registry.reading import Reading
 from services.registry.rebuild import Rebuild
@@ -96,6 +97,7 @@ def open_to_callers(app: FastAPI, service: Service) -> None:
     objects = Objects(S3Settings())
     app.state.stored = Stored(pool=service.pool, objects=objects)
     app.state.lineage = Lineage(pool=service.pool, objects=objects)
+    app.state.shelf = Shelf(app.state.reading, objects)
 
 
 async def expiry(acts: Acts, poll_seconds: float) -> None:

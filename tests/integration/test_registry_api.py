@@ -100,7 +100,7 @@ def as_(role: Role, name: str = "ann") -> dict[str, str]:
 
 
 def path_of(template: str) -> str:
-    named = {"model": "flood", "stream": "rivers", "version": "1"}
+    named = {"model": "flood", "stream": "rivers", "version": "1", "file": "model.onnx"}
     return re.sub(r"\{(\w+)\}", lambda match: named[match[1]], template)
 
 
