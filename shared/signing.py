@@ -7,10 +7,9 @@ Source: OpenSSF Model Signing 1.0, https://github.com/ossf/model-signing-spec; D
 """
 
 import base64
-import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from shared.errors import Refusal
 ONNX: Final = "model.onnx"
 CANDIDATE: Final = "candidate.json"  # what serving must hear of a version, word for word
 BUNDLE: Final = "model.sig"  # beside the files, where the tools of Model Signing look for it
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _PAYLOAD = "application/vnd.in-toto+json"
 _KIND = {"_type": "https://in-toto.io/Statement/v1", "predicateType": "https://model_signing/signature/v1.0"}
@@ -55,19 +55,21 @@ def listed(bundle: bytes) -> dict[str, str]:
     return found
 
 
-def verify(files: Mapping[str, bytes], bundle: bytes, public_keys: Sequence[Path]) -> None:
-    """Hold files against a bundle: it must be signed with one of the keys, for exactly these files.
+def proven(bundle: bytes, public_keys: Sequence[Path]) -> dict[str, str]:
+    """What `listed` says, signed with one of the keys. Bytes of these digests, and no others, are what was signed.
 
     Raises:
-        Unverified: it is not.
+        Unverified: nobody whom we trust says so.
     """
-    expected = listed(bundle)
+    found = listed(bundle)
     if not any(_signed_with(key, json.loads(bundle)["dsseEnvelope"]) for key in public_keys):
         names = ", ".join(key.name for key in public_keys) or "none"
         raise Unverified(f"expected a signature by a key that is trusted here ({names})")
-    found = {name: f"sha256:{hashlib.sha256(data).hexdigest()}" for name, data in files.items()}
-    if other := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
-        raise Unverified(f"expected the files that were signed, {', '.join(other)} differ")
+    if other := sorted({digest for digest in found.values() if not _DIGEST.fullmatch(digest)}):
+        raise Unverified(f"expected SHA-256 digests of whole files, got {other}")
+    if missing := {ONNX, CANDIDATE} - found.keys():
+        raise Unverified(f"expected the files of a version, {', '.join(sorted(missing))} is not among them")
+    return found
 
 
 def _signed_with(key: Path, envelope: Json) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from schemas.events.parts import Candidate, Release
 from shared.objects import Objects
-from shared.signing import CANDIDATE, ONNX, Unverified, listed, verify
+from shared.signing import CANDIDATE, ONNX, Unverified, proven
 
 
 def attested(release: Release, objects: Objects, public_keys: Sequence[Path]) -> bytes:
@@ -18,9 +18,8 @@ def attested(release: Release, objects: Objects, public_keys: Sequence[Path]) ->
     """
     if release.attestation is None:
         raise Unverified("expected a version that the validator signed")
-    bundle = objects.get_now(release.attestation.digest)
-    files = {name: objects.get_now(digest) for name, digest in listed(bundle).items()}
-    verify(files, bundle, public_keys)
+    names = proven(objects.get_now(release.attestation.digest), public_keys)
+    files = {name: objects.get_now(digest) for name, digest in names.items()}
     signed = Candidate.model_validate_json(files[CANDIDATE], extra="ignore")
     said = release.candidate
     if other := [name for name in Candidate.model_fields if getattr(said, name) != getattr(signed, name)]:
