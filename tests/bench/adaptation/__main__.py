@@ -26,7 +26,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path(".modelbus/adaptation"), help="folder of JSON and pictures")
     parser.add_argument("--without-forest", action="store_true", help="leave out the slowest contestant")
-    parser.add_argument("--stack", action="store_true", help="through the running stack too: not proven yet")
+    parser.add_argument("--stack", action="store_true", help="through the running stack too")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(NAMES):
         parser.error(f"expected some of {', '.join(NAMES)}, got {', '.join(sorted(unknown))}")

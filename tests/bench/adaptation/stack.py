@@ -8,7 +8,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from heapq import merge
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,7 +50,7 @@ async def _run(stream: Stream, folder: Path, console: Console) -> tuple[list[Ans
     plan = Plan(
         folder=folder / "stack",
         start=stream.times[0],
-        until=stream.times[-1] + stream.spec.label.delay + timedelta(days=1),
+        until=stream.times[-1],  # the labels that come later move no clock
         pace=None,
         exit=True,
         records=lambda start, until: _records(stream),
