@@ -8,7 +8,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from heapq import merge
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,7 +51,7 @@ async def _run(stream: Stream, folder: Path, console: Console) -> tuple[list[Ans
         folder=folder / "stack",
         start=stream.times[0],
         until=stream.times[-1],  # the labels that come later move no clock
-        pace=None,
+        pace=timedelta(days=1),  # a second: rollouts and training are to follow it
         exit=True,
         records=lambda start, until: _records(stream),
     )
