@@ -73,15 +73,22 @@ class Registry:
         parameters = {"dry_run": str(dry_run).lower(), "source": source[-255:], "reason": reason}
         return self._ask("POST", "/apply", params=parameters, content=text, headers={"Content-Type": "text/yaml"})
 
+    def read(self, path: str) -> bytes:
+        """What is no JSON object, as it is sent."""
+        return self._response("GET", path).content
+
     def _ask(self, method: str, path: str, **request: Any) -> Json:
+        answer: Json = self._response(method, path, **request).json()
+        return answer
+
+    def _response(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
             response = self._http.request(method, path, **request)
         except httpx.HTTPError as error:
             where = self._http.base_url
             raise RegistryError(f"the registry at {where} does not answer ({error}); is the stack up?") from None
         if response.is_success:
-            answer: Json = response.json()
-            return answer
+            return response
         raise _refusal(response)
 
 

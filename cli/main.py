@@ -10,6 +10,7 @@ from cli import (
     as_of,
     audit,
     backfill,
+    card,
     dead_letters,
     demo,
     incident,
@@ -50,6 +51,7 @@ for order in orders.COMMANDS:
     app.command(rich_help_panel="Orders")(order)
 app.command()(backfill.backfill)
 app.command()(why.why)
+app.command()(card.card)
 app.command()(as_of.as_of)
 app.command()(reproduce.reproduce)
 app.command()(replay.replay)

@@ -27,7 +27,7 @@ RECORDS: dict[str, type[Part]] = {
     "spec.stream": StreamSpec,
     "spec.model": ModelSpec,
 }
-MINORS = {"record.prediction": 1, "spec.stream": 1}  # of the others 0
+MINORS = {"record.prediction": 1, "spec.stream": 1, "spec.model": 1}  # of the others 0
 Json = dict[str, Any]
 
 

@@ -143,6 +143,32 @@ class SliceGate(Part):
     min_rows: int = Field(default=200, ge=10)
 
 
+class WeakSpotsGate(Part):
+    """Largest allowed excess loss in any part of the rows that a search finds, declared as a slice or not.
+
+    Excess: by how much more is lost there than by always answering with the part's own mean, as a share of what that
+    costs over all rows. Above 0 the model is worth less than nothing there.
+    """
+
+    max_excess: Annotated[float, Field(ge=0)] = 0.05
+    min_rows: int = Field(default=200, ge=50)
+
+
+class LeakageGate(Part):
+    """A feature that says this much by itself is suspected to know the answer: ROC AUC of classes, R² of a number."""
+
+    max_alone: Annotated[float, Field(gt=0, le=1)] = 0.98
+
+
+class RepresentationGate(Part):
+    """Of the rows that were learned from: the least share of each group of a sensitive feature, and how far the labels
+    of two groups may differ, by the share of a class or in standard deviations of a number.
+    """
+
+    min_share: Annotated[Share, Field(lt=1)] = 0.01
+    max_label_gap: Annotated[float, Field(ge=0)] | None = None
+
+
 class FairnessGate(Part):
     """Largest allowed differences between the groups of sensitive features."""
 
@@ -151,15 +177,25 @@ class FairnessGate(Part):
 
 
 class RobustnessGate(Part):
-    """Largest allowed drop of the main metric under noise (share of a feature's sd) and missing values."""
+    """Largest allowed drop of the main metric when inputs are disturbed.
+
+    Noise is a share of a feature's standard deviation; missing, unseen (of categories) and extremes (of numbers, at the
+    ends of the declared range or ten standard deviations out) are shares of the values.
+    """
 
     noise: Share = 0.02
     missing: Share = 0.1
+    unseen: Share = 0.0
+    extremes: Share = 0.0
     max_drop: Annotated[float, Field(ge=0)] = 0.05
 
 
 class Gates(Part):
-    """What a candidate must pass. An absent gate is reported as `not asked`, never passed over in silence."""
+    """What a candidate must pass. An absent gate is reported as `not asked`, never passed over in silence.
+
+    `monotonic`: raising the feature never moves the score the other way. `invariant`: exchanging the feature's values
+    between rows moves the answers by so much on average at most (a probability, or standard deviations of a number).
+    """
 
     roc_auc: MetricGate | None = None
     accuracy: MetricGate | None = None
@@ -171,9 +207,13 @@ class Gates(Part):
     r2: MetricGate | None = None
     calibration_error: MaxGate | None = None
     slices: SliceGate | None = None
+    weak_spots: WeakSpotsGate | None = None
     fairness: FairnessGate | None = None
+    representation: RepresentationGate | None = None
+    leakage: LeakageGate | None = None
     robustness: RobustnessGate | None = None
     monotonic: dict[FeatureName, Literal["increasing", "decreasing"]] = {}
+    invariant: dict[FeatureName, Annotated[float, Field(gt=0)]] = {}
     latency_p99_ms: Annotated[float, Field(gt=0)] | None = None
     size_mb: Annotated[float, Field(gt=0)] | None = None
 
@@ -226,11 +266,15 @@ class Costs(Part):
 
 
 class ModelSpec(Part):
-    """A model on a stream, and the policy it lives under."""
+    """A model on a stream, and the policy it lives under.
+
+    `purpose`: what its answers are for, and what they are not for; its model cards say so.
+    """
 
     model: Name
     stream: Name
     owner: str = Field(min_length=1, max_length=200)
+    purpose: str = Field(default="", max_length=2000)
     task: Literal["binary", "multiclass", "regression"]
     features: tuple[FeatureName, ...] = Field(min_length=1)
     training: Training

@@ -74,7 +74,14 @@ class Dataset:
     def part(self, after: datetime | None, until: datetime) -> "Dataset":
         """The rows with after < time ≤ until; `after` None: from the first."""
         start = 0 if after is None else int(np.searchsorted(self.times, instant(after), side="right"))
+        return self._rows(start, int(np.searchsorted(self.times, instant(until), side="right")))
+
+    def last(self, rows: int, until: datetime) -> "Dataset":
+        """The last so many rows with time ≤ until."""
         end = int(np.searchsorted(self.times, instant(until), side="right"))
+        return self._rows(max(0, end - rows), end)
+
+    def _rows(self, start: int, end: int) -> "Dataset":
         return Dataset(
             matrix=self.matrix[start:end],
             labels=self.labels[start:end],

@@ -6,6 +6,7 @@ Contract of the graph: one input, float32 (n, features); classification has an o
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import onnx
@@ -17,6 +18,19 @@ from shared.errors import Refusal
 from shared.matrix import Inputs
 
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml"}
+# arithmetic on what comes in: no loops, no chance, no shapes that the data name
+_LISTED = """
+    Abs Add And ArgMax ArgMin Cast CastLike Ceil Clip Concat Constant Div Elu Equal Erf Exp Flatten Floor Gather
+    GatherElements GatherND Gelu Gemm Greater GreaterOrEqual HardSigmoid Identity IsInf IsNaN LeakyRelu Less LessOrEqual
+    Log LogSoftmax MatMul Max Mean Min Mod Mul Neg Not Or PRelu Pow Reciprocal ReduceL1 ReduceL2 ReduceLogSumExp
+    ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round Selu Shape Sigmoid Sign Slice
+    Softmax Softplus Softsign Split Sqrt Squeeze Sub Sum Tanh TopK Transpose Unsqueeze Where Xor
+    ArrayFeatureExtractor Binarizer CategoryMapper FeatureVectorizer Imputer LabelEncoder LinearClassifier
+    LinearRegressor Normalizer OneHotEncoder SVMClassifier SVMRegressor Scaler TreeEnsemble TreeEnsembleClassifier
+    TreeEnsembleRegressor
+"""
+_OPERATORS: Final = frozenset(_LISTED.split())
+_ORT_FORMAT: Final = b"ORTM"  # the runtime's own format, at its fifth byte: it would be read past our look
 
 
 class UnsafeModel(Refusal):
@@ -66,18 +80,33 @@ def check_safe(data: bytes) -> None:
     """Look before loading.
 
     Raises:
-        UnsafeModel: not ONNX, external data, or operators outside the standard domains.
+        UnsafeModel: not ONNX, data outside the file, or operators that are not on the list.
     """
+    if data[4:8] == _ORT_FORMAT:
+        raise UnsafeModel("expected ONNX bytes, got the runtime's own format")
     try:
         graph = onnx.load_model_from_string(data)
     except Exception as error:  # the parser raises whatever protobuf does
         raise UnsafeModel(f"expected ONNX bytes: {error}") from error
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(graph.graph)):
+    if not graph.HasField("graph"):
+        raise UnsafeModel("expected ONNX bytes, got none of a graph")
+    if any(_outside(tensor) for tensor in _tensors(graph.graph)):
         raise UnsafeModel("expected all tensors inside the file, got external data")
     if other := {domain.domain for domain in graph.opset_import} - _DOMAINS:
         raise UnsafeModel(f"expected standard operators only, got domains {sorted(other)}")
-    if graph.functions:
-        raise UnsafeModel("expected no model-local functions")
+    if graph.functions or graph.training_info:
+        raise UnsafeModel("expected no model-local functions and no training graphs")
+    if odd := sorted({node.op_type for node in graph.graph.node if not _is_listed(node)}):
+        raise UnsafeModel(f"expected operators of the list, got {odd}")
+
+
+def _is_listed(node: onnx.NodeProto) -> bool:
+    plain = all(not attribute.HasField("g") and not attribute.graphs for attribute in node.attribute)
+    return node.domain in _DOMAINS and node.op_type in _OPERATORS and plain
+
+
+def _outside(tensor: onnx.TensorProto) -> bool:
+    return bool(tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data)
 
 
 def _tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:

@@ -11,7 +11,7 @@ from schemas.specs import Part, StreamSpec
 Arm = Literal["champion", "challenger"]
 
 
-class RolloutChanged(Event, event="rollout.changed", version=(1, 2), key="model"):
+class RolloutChanged(Event, event="rollout.changed", version=(1, 3), key="model"):
     """The whole truth about who serves a model from this revision on; readers take the highest revision."""
 
     model: str

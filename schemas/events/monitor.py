@@ -11,7 +11,7 @@ from schemas.specs import ModelSpec, Part, StreamSpec
 Reason = Literal["first", "drift", "decay", "schedule", "person"]
 
 
-class TrainingRequested(Event, event="training.requested", version=(1, 2), key="model"):
+class TrainingRequested(Event, event="training.requested", version=(1, 3), key="model"):
     """Train this model on this cut. The run's id names the lifecycle.
 
     `since`: the world is thought to have changed then; the run may learn from less than the window. 1.2 added it.

@@ -84,3 +84,10 @@ class Gate(Part):
     threshold: float | None
     verdict: Literal["passed", "failed", "not_asked", "no_champion", "insufficient_data"]
     reason: str
+
+
+class Card(Part):
+    """A model card: one HTML page that needs nothing else, and the JSON it was drawn from."""
+
+    page: Artifact
+    data: Artifact

@@ -19,7 +19,7 @@ class StreamApplied(Event, event="stream.applied", version=(1, 1), key="stream")
     reason: str
 
 
-class ModelApplied(Event, event="model.applied", version=(1, 1), key="model"):
+class ModelApplied(Event, event="model.applied", version=(1, 2), key="model"):
     """A model is declared or changed; carries its stream, so that no reader waits for another topic."""
 
     model: str
@@ -30,7 +30,7 @@ class ModelApplied(Event, event="model.applied", version=(1, 1), key="model"):
     reason: str
 
 
-class ModelRegistered(Event, event="model.registered", version=(1, 2), key="model"):
+class ModelRegistered(Event, event="model.registered", version=(1, 3), key="model"):
     """A validated candidate has its number. With approval `none` it may be rolled out at once."""
 
     model: str
@@ -56,7 +56,7 @@ class ApprovalGiven(Event, event="approval.given", key="model"):
     reason: str
 
 
-class ModelApproved(Event, event="model.approved", version=(1, 2), key="model"):
+class ModelApproved(Event, event="model.approved", version=(1, 3), key="model"):
     """Everyone needed said yes; the release may be rolled out."""
 
     model: str

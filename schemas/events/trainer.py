@@ -19,7 +19,7 @@ class TrainingProgressed(Event, event="training.progressed", version=(1, 1), key
     best_score: float | None = None
 
 
-class ModelTrained(Event, event="model.trained", version=(1, 1), key="model"):
+class ModelTrained(Event, event="model.trained", version=(1, 2), key="model"):
     """A run produced a candidate."""
 
     model: str

@@ -10,6 +10,7 @@ from schemas.events.monitor import WindowMeasured
 from services.registry.access import Approver, ModelName, Number, Operator, Viewer, part, tokens_of
 from services.registry.acts import Acts, Order, Word
 from services.registry.artifacts import artifacts
+from services.registry.cards import cards
 from services.registry.chain import Chain
 from services.registry.domain.plan import Change, Misfits
 from services.registry.lineage import Lineage, LineageView
@@ -50,7 +51,7 @@ people = APIRouter(tags=["acts"])
 record = APIRouter(tags=["record"])
 
 
-ROUTERS = (people, record, past, artifacts, mlflow)
+ROUTERS = (people, record, past, artifacts, cards, mlflow)
 
 
 def api(settings: Settings) -> FastAPI:

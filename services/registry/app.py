@@ -15,6 +15,7 @@ from services.registry import handlers as on
 from services.registry.acts import Acts
 from services.registry.api import api
 from services.registry.artifacts import Stored
+from services.registry.cards import Cards
 from services.registry.chain import Chain
 from services.registry.lineage import Lineage
 from services.registry.mlflow import Shelf
@@ -95,6 +96,7 @@ def open_to_callers(app: FastAPI, service: Service) -> None:
     app.state.chain = Chain(pool=service.pool, kafka=service.kafka)
     app.state.past = Past(pool=service.pool)
     objects = Objects(S3Settings())
+    app.state.cards = Cards(pool=service.pool, objects=objects)
     app.state.stored = Stored(pool=service.pool, objects=objects)
     app.state.lineage = Lineage(pool=service.pool, objects=objects)
     app.state.shelf = Shelf(app.state.reading, objects)

@@ -13,7 +13,7 @@ from services.registry.reading import Reading
 from services.registry.views import View
 from shared.objects import Missing, Objects, Tampered
 
-NAMES = ("onnx", "skops", "manifest", "reference", "report", "attestation")
+NAMES = ("onnx", "skops", "manifest", "reference", "report", "attestation", "card", "card_data")
 artifacts = APIRouter(tags=["record"])
 
 
@@ -49,8 +49,9 @@ class Stored:
             Fault: the store failed.
         """
         known = await Reading(self.pool).version(model, version)
-        recorded = {**dict(known.artifacts), "report": known.report, "attestation": known.attestation}
-        read = [await self._read(name, recorded[name]) for name in NAMES if recorded[name] is not None]
+        drawn = {"card": known.card.page, "card_data": known.card.data} if known.card else {}
+        recorded = {**dict(known.artifacts), "report": known.report, "attestation": known.attestation, **drawn}
+        read = [await self._read(name, recorded[name]) for name in NAMES if recorded.get(name) is not None]
         return ArtifactsView(model=model, version=version, artifacts=read)
 
     async def _read(self, name: str, artifact: Artifact) -> StoredView:

@@ -98,7 +98,8 @@ FROM version WHERE model = $1 AND version = $2
 
 -- name: judge
 -- What the gates said of a version.
-UPDATE version SET gates = $3, report = $4, attestation = $5, explanation = $6 WHERE model = $1 AND version = $2
+UPDATE version SET gates = $3, report = $4, attestation = $5, card = $6, explanation = $7
+WHERE model = $1 AND version = $2
 
 -- name: ask_approval
 -- Who must say yes, and until when.

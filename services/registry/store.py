@@ -146,7 +146,8 @@ class Store:
 
     async def judge(self, event: ModelValidated | ModelRejected, version: int, explanation: str) -> None:
         attestation = event.attestation if isinstance(event, ModelValidated) else None
-        artifacts = [each.model_dump(mode="json") if each else None for each in (event.report, attestation)]
+        told = (event.report, attestation, event.card)
+        artifacts = [each.model_dump(mode="json") if each else None for each in told]
         gates = [gate.model_dump(mode="json") for gate in event.gates]
         await self._run("judge", event.model, version, gates, *artifacts, explanation)
 

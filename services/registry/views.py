@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from schemas.events.deployer import Scoring
 from schemas.events.monitor import RolloutMeasured, WindowMeasured
-from schemas.events.parts import Artifact, Cut, Gate, Signature
+from schemas.events.parts import Artifact, Card, Cut, Gate, Signature
 from schemas.specs import ModelSpec, StreamSpec
 
 Json = dict[str, Any]
@@ -174,6 +174,7 @@ class VersionView(VersionSummary):
     gates: list[Gate]
     report: Artifact | None
     attestation: Artifact | None
+    card: Card | None
     stages: list[StageView]
     approvals: list[ApprovalView]
     rollout: RolloutView | None

@@ -26,11 +26,15 @@ class Unusable(Refusal):
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """The last times of the parts of a run's rows; the candidate has not seen what came after `calibrate_until`."""
+    """The last times of the parts of a run's rows; the candidate has not seen what came after `calibrate_until`.
+
+    It was made from the last `learned_rows` up to then.
+    """
 
     train_until: datetime
     calibrate_until: datetime
     test_until: datetime
+    learned_rows: int
 
 
 @dataclass(kw_only=True)
@@ -42,6 +46,8 @@ class Loaded:
     scikit_learn: Predict | None = None
     split: Split | None = None
     quarantined: tuple[Span, ...] = ()
+    manifest: dict[str, Any] = field(default_factory=dict)
+    reference: dict[str, Any] = field(default_factory=dict)
     safety: list[str] = field(default_factory=list)
 
 
@@ -68,11 +74,16 @@ def load(objects: Objects, candidate: Candidate) -> Loaded:
 
     def use_manifest(data: bytes) -> None:
         loaded.split, loaded.quarantined = read_manifest(data, candidate)
+        loaded.manifest = json.loads(data)
+
+    def use_reference(data: bytes) -> None:
+        check_reference(data, candidate)
+        loaded.reference = json.loads(data)
 
     attempt("onnx", candidate.onnx, use_onnx)
     attempt("skops", candidate.skops, use_skops)
     attempt("manifest", candidate.manifest, use_manifest)
-    attempt("reference", candidate.reference, lambda data: check_reference(data, candidate))
+    attempt("reference", candidate.reference, use_reference)
     return loaded
 
 
@@ -140,7 +151,7 @@ def read_manifest(data: bytes, candidate: Candidate) -> tuple[Split, tuple[Span,
     """
     try:
         manifest = json.loads(data)
-        split = Split(**{name: datetime.fromisoformat(manifest["split"][name]) for name in Split.__annotations__})
+        split = _split(manifest["split"])
         quarantined = tuple(Span.model_validate(span) for span in manifest["quarantined"])
     except (ValueError, KeyError, TypeError) as error:
         raise Unusable(f"expected split times and quarantined spans: {error!r}") from error
@@ -157,6 +168,11 @@ def read_manifest(data: bytes, candidate: Candidate) -> tuple[Split, tuple[Span,
     if not split.train_until <= split.calibrate_until < split.test_until <= candidate.cut.time:
         raise Unusable(f"expected rising split times up to the cut, got {split}")
     return split, quarantined
+
+
+def _split(said: dict[str, Any]) -> Split:
+    times = {name: datetime.fromisoformat(said[name]) for name in ("train_until", "calibrate_until", "test_until")}
+    return Split(**times, learned_rows=int(said["rows"]["train"]) + int(said["rows"]["calibrate"]))
 
 
 def check_reference(data: bytes, candidate: Candidate) -> None:

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from schemas.events.parts import Candidate, Gate, Release
+from schemas.events.parts import Candidate, Card, Gate, Release
 from schemas.specs import BoolFeature, CategoryFeature, FloatFeature, StreamSpec
 from services.validator.artifacts import Loaded, Split, Unusable, fetch, load, onnx_predict
 from services.validator.attestation import attested
-from services.validator.domain.evidence import Evidence, Group, Predict, Scored
-from services.validator.domain.gate import judge
+from services.validator.domain.card import canonical, card
+from services.validator.domain.evidence import Evidence, Group, Learned, Predict, Scored
+from services.validator.domain.gate import Finding, judge
 from services.validator.domain.report import report
+from services.validator.page import page
 from services.validator.settings import Settings
 from shared import child
 from shared.dataset import Dataset, Reader, read_dataset
@@ -32,51 +34,78 @@ Json = dict[str, Any]
 
 
 def validate(request: child.Payload, _progress: child.Progress) -> child.Payload:
-    """{"candidate", "champion"} → {"gates", "report", "attestation"}; none is attested whom a gate failed."""
+    """{"candidate", "champion"} → {"gates", "report", "card", "attestation"}; none is attested whom a gate failed."""
     settings = S3Settings()
     objects = Objects(settings)
     candidate = Candidate.model_validate(request["candidate"])
     champion = Release.model_validate(request["champion"]) if request["champion"] else None
     judged = judgement(candidate, champion, objects, Tables(settings))
-    artifact = objects.put_now(judged.report)
-    gates = [gate.model_dump(mode="json") for gate in judged.gates]
-    passed = all(gate.verdict != "failed" for gate in judged.gates)
-    bundle = attested(candidate, judged.report, objects, Settings().signing_key) if passed else None
-    attestation = bundle.model_dump(mode="json") if bundle else None
-    return {"gates": gates, "report": artifact.model_dump(mode="json"), "attestation": attestation}
+    passed, told = all(gate.verdict != "failed" for gate in judged.gates), judged.report
+    bundle = attested(candidate, told, objects, Settings().signing_key) if passed else None
+    return {
+        "gates": [gate.model_dump(mode="json") for gate in judged.gates],
+        "report": objects.put_now(told).model_dump(mode="json"),
+        "card": _stored(judged.card, objects).model_dump(mode="json"),
+        "attestation": bundle.model_dump(mode="json") if bundle else None,
+    }
+
+
+def _stored(shown: Json, objects: Objects) -> Card:
+    return Card(page=objects.put_now(page(shown)), data=objects.put_now(canonical(shown)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """Every gate's verdict, and the report."""
+    """What the gates found, and how it is told. `made` are the contents of the manifest and of the reference."""
 
-    gates: tuple[Gate, ...]
-    report: bytes
+    candidate: Candidate
+    evidence: Evidence
+    findings: tuple[Finding, ...]
+    surroundings: Json
+    made: Json
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        return tuple(finding.gate for finding in self.findings)
+
+    @property
+    def report(self) -> bytes:
+        return report(self.candidate, self.evidence, self.findings, self.surroundings)
+
+    @property
+    def card(self) -> Json:
+        return card(self.candidate, self.evidence, self.findings, self.surroundings | self.made)
 
 
 def judgement(candidate: Candidate, champion: Release | None, objects: Objects, tables: Reader) -> Judgement:
     """Ask the gates about a candidate beside the champion, if there is one."""
     loaded = load(objects, candidate)
-    rows = _held_out(tables, candidate, loaded)
-    evidence = _evidence(candidate, loaded, rows, rival_of(objects, candidate, champion, loaded.split))
-    findings = judge(evidence)
+    learned, rows = _rows(tables, candidate, loaded)
+    evidence = _evidence(candidate, loaded, learned, rows, rival_of(objects, candidate, champion, loaded.split))
     surroundings = {
-        "data": _data(candidate, loaded.split, rows),
+        "data": _data(candidate, loaded.split, learned, rows),
         "champion": champion.model_dump(mode="json", include={"version": True, "candidate": {"run_id", "onnx"}})
         if champion
         else None,
         "environment": _environment(),
     }
-    gates = tuple(finding.gate for finding in findings)
-    return Judgement(gates=gates, report=report(candidate, evidence, findings, surroundings))
+    return Judgement(
+        candidate=candidate,
+        evidence=evidence,
+        findings=judge(evidence),
+        surroundings=surroundings,
+        made={"manifest": loaded.manifest, "reference": loaded.reference},
+    )
 
 
-def _held_out(tables: Reader, candidate: Candidate, loaded: Loaded) -> Dataset | None:
-    """The rows that the candidate was not fitted on; None when it cannot be asked about them anyway."""
+def _rows(tables: Reader, candidate: Candidate, loaded: Loaded) -> tuple[Dataset | None, Dataset | None]:
+    """The rows that the candidate was made from, and those it has not seen; None when it cannot be asked about them."""
     if loaded.split is None or loaded.predict is None:
-        return None
+        return None, None
+    split = loaded.split
     dataset = read_dataset(tables, candidate.spec, candidate.stream_spec, candidate.cut, loaded.quarantined)
-    return dataset.part(loaded.split.calibrate_until, loaded.split.test_until)
+    learned = dataset.last(split.learned_rows, split.calibrate_until)
+    return learned, dataset.part(split.calibrate_until, split.test_until)
 
 
 @dataclass(frozen=True)
@@ -110,12 +139,15 @@ def rival_of(objects: Objects, candidate: Candidate, champion: Release | None, s
     return Rival(name, lambda rows: predict(project(rows.matrix)))
 
 
-def _evidence(candidate: Candidate, loaded: Loaded, rows: Dataset | None, rival: Rival) -> Evidence:
-    scored = None
+def _evidence(
+    candidate: Candidate, loaded: Loaded, learned: Dataset | None, rows: Dataset | None, rival: Rival
+) -> Evidence:
+    scored, made_from = None, None
     misfits: tuple[str, ...] = ()
     if loaded.predict is not None and rows is not None:
         try:
             scored = _scored(candidate, loaded, rows, rival)
+            made_from = _learned(candidate, learned) if learned is not None else None
         except _Misfit as error:
             misfits = (str(error),)
     return Evidence(
@@ -125,9 +157,15 @@ def _evidence(candidate: Candidate, loaded: Loaded, rows: Dataset | None, rival:
         seed=candidate.spec.training.seed,
         size_bytes=loaded.size_bytes,
         scored=scored,
+        learned=made_from,
         safety=tuple(loaded.safety),
         misfits=misfits,
     )
+
+
+def _learned(candidate: Candidate, rows: Dataset) -> Learned:
+    inputs = Projection(candidate.signature, candidate.stream_spec)(rows.matrix)
+    return Learned(truth=rows.labels, inputs=inputs, groups=groups(candidate.stream_spec, rows))
 
 
 class _Misfit(Exception):
@@ -221,7 +259,7 @@ def _round(predict: Predict, single: list[Inputs], clock: Callable[[], float]) -
     return times * 1000
 
 
-def _data(candidate: Candidate, split: Split | None, rows: Dataset | None) -> Json:
+def _data(candidate: Candidate, split: Split | None, learned: Dataset | None, rows: Dataset | None) -> Json:
     return {
         "stream": candidate.stream_spec.stream,
         "cut": candidate.cut.model_dump(mode="json"),
@@ -229,7 +267,17 @@ def _data(candidate: Candidate, split: Split | None, rows: Dataset | None) -> Js
         "until": split.test_until.isoformat() if split else None,
         "rows": len(rows) if rows is not None else 0,
         "labels_mean": float(rows.labels.mean()) if rows is not None and len(rows) else None,
+        "learned": _span(learned),
+        "held_out": _span(rows),
     }
+
+
+def _span(rows: Dataset | None) -> Json | None:
+    """Of rows, where there are any: how many, the first and the last time, the mean label."""
+    if rows is None or not len(rows):
+        return None
+    times = {"from": str(rows.times[0]), "until": str(rows.times[-1])}
+    return times | {"rows": len(rows), "labels_mean": float(rows.labels.mean())}
 
 
 def _environment() -> Json:

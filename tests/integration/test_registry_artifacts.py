@@ -6,6 +6,7 @@ from random import Random
 import asyncpg
 import pytest
 
+from schemas.events.parts import Card
 from services.registry.app import MIGRATIONS
 from services.registry.artifacts import NAMES, Stored, StoredView
 from shared.objects import Objects, _key
@@ -23,7 +24,8 @@ async def stored(pool_for: PoolFor, objects: Objects) -> Stored:  # noqa: F811  
     await declare(pool, STREAM, model())
     event, random = validated("a"), Random(5)
     put = {name: await objects.put(random.randbytes(500)) for name in NAMES}
-    parts = {name: put.pop(name) for name in ("report", "attestation")}
+    card = Card(page=put.pop("card"), data=put.pop("card_data"))
+    parts = {name: put.pop(name) for name in ("report", "attestation")} | {"card": card}
     candidate = event.candidate.model_copy(update=put)
     await hear(pool, event.model_copy(update={"candidate": candidate} | parts))
     return Stored(pool=pool, objects=objects)

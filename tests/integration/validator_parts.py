@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -59,6 +60,18 @@ def fill(tables: Tables, stream: StreamSpec, rows: int) -> Cut:
     random = np.random.default_rng(5)
     x, kind = random.normal(size=rows), random.integers(0, 3, rows)
     late = random.random(rows) < 1 / (1 + np.exp(-2 * x - (kind == 1)))
+    columns = {
+        "x": x,
+        "noise": random.normal(size=rows),
+        "kind": ["abc"[code] for code in kind],
+        "flag": random.random(rows) < 0.5,
+    }
+    return write(tables, stream, columns, late)
+
+
+def write(tables: Tables, stream: StreamSpec, columns: Mapping[str, Any], label: Any) -> Cut:
+    """Rows a minute apart, their labels half an hour later."""
+    rows = len(label)
     times = [START + timedelta(minutes=minute) for minute in range(rows)]
     place = {
         "id": [f"{stream.stream}-{number}" for number in range(rows)],
@@ -66,20 +79,14 @@ def fill(tables: Tables, stream: StreamSpec, rows: int) -> Cut:
         "partition": [0] * rows,
         "offset": list(range(rows)),
     }
-    data = place | {
-        "time": times,
-        "flags": [[]] * rows,
-        "f_x": x,
-        "f_noise": random.normal(size=rows),
-        "f_kind": ["abc"[code] for code in kind],
-        "f_flag": random.random(rows) < 0.5,
-    }
-    labels = place | {"time": [time + timedelta(minutes=30) for time in times], "label": late}
+    features = {f"f_{name}": column for name, column in columns.items()}
+    data = place | {"time": times, "flags": [[]] * rows} | features
+    labels = place | {"time": [time + timedelta(minutes=30) for time in times], "label": label}
     versions = {}
-    for kind_of_table, columns in (("data", data), ("labels", labels)):
+    for kind_of_table, written in (("data", data), ("labels", labels)):
         schema = schema_of(kind_of_table, stream)  # type: ignore[arg-type]  # of the two literals
         table = tables.ensure(kind_of_table, stream.stream, schema)  # type: ignore[arg-type]
-        append(table, pa.table(columns, schema=schema), {f"{kind_of_table}/0": rows}, {})
+        append(table, pa.table(written, schema=schema), {f"{kind_of_table}/0": rows}, {})
         versions[kind_of_table] = table.version()
     return Cut(
         time=START + timedelta(minutes=rows + 120),
@@ -108,11 +115,12 @@ def another_run(candidate: Candidate) -> Candidate:
 
 
 def resealed(candidate: Candidate) -> Candidate:
-    """With a manifest that names the candidate's run and artifacts, whatever they are."""
+    """With a manifest that names the candidate's run, spec and artifacts, whatever they are."""
     objects = store()
     manifest = json.loads(objects.get_now(candidate.manifest.digest))
     manifest |= {
         "run_id": candidate.run_id,
+        "spec": candidate.spec.model_dump(mode="json"),
         "digests": {"onnx": candidate.onnx.digest, "reference": candidate.reference.digest},
     }
     return candidate.model_copy(update={"manifest": objects.put_now(json.dumps(manifest).encode())})

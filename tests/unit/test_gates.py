@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from schemas.events.parts import Gate
-from schemas.specs import Gates, ModelSpec, StreamSpec
+from schemas.specs import Costs, FloatFeature, Gates, ModelSpec, StreamSpec
 from services.validator.domain import bootstrap
-from services.validator.domain.evidence import Evidence, Group, Predict, Scored
+from services.validator.domain.evidence import Evidence, Group, Learned, Predict, Scored
+from services.validator.domain.fairness_gates import gaps
 from services.validator.domain.gate import checks, judge
-from services.validator.domain.group_gates import differences
 from shared.dataset import classes_of
 from shared.matrix import signature_of
 from shared.quality import calibration_error, metrics
@@ -84,6 +84,7 @@ def evidence_of(
         seed=7,
         size_bytes=100_000,
         scored=dataclasses.replace(seen, **scored),
+        learned=Learned(truth=seen.truth, inputs=inputs, groups=seen.groups),
     )
 
 
@@ -95,8 +96,9 @@ def test_a_good_candidate_passes_every_gate_that_is_asked() -> None:
     gates = {
         "roc_auc": {"min": 0.7}, "log_loss": {"max": 0.6}, "accuracy": {"min": 0.6}, "brier": {"max": 0.25},
         "f1": {"min": 0.5}, "calibration_error": {"max": 0.05}, "slices": {"max_gap": 0.1},
-        "fairness": {"demographic_parity": 0.2, "equalized_odds": 0.2}, "robustness": {},
-        "monotonic": {"x": "increasing"}, "latency_p99_ms": 5, "size_mb": 1,
+        "fairness": {"demographic_parity": 0.2, "equalized_odds": 0.2}, "leakage": {}, "weak_spots": {},
+        "representation": {"min_share": 0.3, "max_label_gap": 0.1}, "robustness": {"unseen": 0.1, "extremes": 0.01},
+        "monotonic": {"x": "increasing"}, "invariant": {"late": 0.01}, "latency_p99_ms": 5, "size_mb": 1,
     }  # fmt: skip
 
     found = {finding.gate.name: finding.gate for finding in judge(evidence_of(gates))}
@@ -128,7 +130,8 @@ def test_a_candidate_that_could_not_be_loaded_passes_no_gate_that_needs_it(check
     asked |= {name: {"max": 9.0, "not_worse_than_champion": 0.1} for name in ("log_loss", "brier", "mae", "rmse")}
     asked |= {"calibration_error": {"max": 1}, "slices": {"max_gap": 1}, "robustness": {}, "latency_p99_ms": 9}
     asked |= {"fairness": {"demographic_parity": 1, "equalized_odds": 1}, "monotonic": {"x": "increasing"}}
-    unloaded = dataclasses.replace(evidence_of(asked), scored=None, safety=("onnx: external data",))
+    asked |= {"weak_spots": {}, "leakage": {}, "representation": {"max_label_gap": 1}, "invariant": {"late": 1}}
+    unloaded = dataclasses.replace(evidence_of(asked), scored=None, learned=None, safety=("onnx: external data",))
 
     gate = check.judge(unloaded).gate
 
@@ -296,13 +299,37 @@ def test_a_candidate_that_answers_groups_differently_fails_fairness() -> None:
 
 
 def test_equalised_odds_allows_different_rates_of_truth_and_demographic_parity_does_not() -> None:
-    a, b = np.arange(400) < 200, np.arange(400) >= 200
-    truth = np.where(a, np.arange(400) % 4 != 0, np.arange(400) % 4 == 0)
+    evidence = evidence_of(truth=lambda inputs, _: inputs[:, 0] > (inputs[:, 2] == 0))
+    knows = dataclasses.replace(evidence, scored=dataclasses.replace(evidence.rows, predict=knowing(evidence)))
 
-    found = differences(truth, truth, 2, {"a": a, "b": b})
+    (parity,) = gaps(knows, knows.rows.groups[0], "demographic_parity")
+    odds = gaps(knows, knows.rows.groups[0], "equalized_odds")
 
-    assert found["demographic_parity"]["difference"] == pytest.approx(0.5)
-    assert found["equalized_odds"]["difference"] == 0.0
+    assert parity["difference"] == pytest.approx(0.5 - 0.16, abs=0.05)
+    assert [gap["difference"] for gap in odds] == [0.0, 0.0]
+
+
+def knowing(evidence: Evidence) -> Predict:
+    return lambda _inputs: two(evidence.rows.truth)
+
+
+def test_a_group_that_differs_by_chance_only_passes_fairness() -> None:
+    evidence = evidence_of({"fairness": {"demographic_parity": 0.0}}, rows=400)
+
+    gate = verdict(evidence, "fairness_demographic_parity")
+
+    assert gate.value is not None
+    assert gate.value > 0
+    assert gate.verdict == "passed"
+
+
+def test_fairness_is_asked_of_the_answers_that_scorers_give_by_the_costs() -> None:
+    evidence = evidence_of({"fairness": {"demographic_parity": 0.9}})
+    costs = Costs(false_positive=1, false_negative=9)
+    costly = dataclasses.replace(evidence, spec=evidence.spec.model_copy(update={"costs": costs}))
+
+    assert evidence.said.mean() == pytest.approx(0.5, abs=0.05)
+    assert costly.said.mean() == pytest.approx((costly.rows.answers[:, 1] >= 0.1).mean())
 
 
 def test_a_candidate_that_hangs_on_the_last_digits_of_a_number_fails_robustness() -> None:
@@ -333,6 +360,43 @@ def test_a_candidate_that_breaks_without_values_fails_robustness() -> None:
 
     assert gate.verdict == "failed"
     assert "missing" in gate.reason
+
+
+def test_a_candidate_that_breaks_on_categories_it_has_not_seen_fails_robustness() -> None:
+    def needs_a_place(inputs: Any) -> Any:
+        return np.where(np.isnan(inputs[:, 2])[:, None], two(1 - good(inputs)[:, 1]), good(inputs))
+
+    gate = verdict(evidence_of({"robustness": {"missing": 0.0, "unseen": 0.2}}, needs_a_place), "robustness")
+
+    assert gate.verdict == "failed"
+    assert "unseen categories" in gate.reason
+
+
+def test_a_candidate_that_one_extreme_number_throws_off_fails_robustness() -> None:
+    def linear(inputs: Any) -> Any:
+        return two(sigmoid(1.5 * np.nan_to_num(inputs[:, 0].astype(np.float64)) + 0.2 * inputs[:, 1]))
+
+    asked = {"robustness": {"missing": 0.0, "extremes": 0.2, "max_drop": 0.05}}
+    gate = verdict(evidence_of(asked, linear), "robustness")
+
+    assert gate.verdict == "failed"
+    assert "extreme values" in gate.reason
+
+
+def test_extremes_lie_at_the_ends_of_the_declared_range() -> None:
+    evidence = evidence_of({"robustness": {"noise": 0.0, "missing": 0.0, "extremes": 0.5}})
+    features = dict(evidence.stream_spec.features) | {"x": FloatFeature(type="float", min=-7, max=9)}
+    seen: list[float] = []
+
+    def looks(inputs: Any) -> Any:
+        seen.extend((float(inputs[:, 0].min()), float(inputs[:, 0].max())))
+        return good(inputs)
+
+    stream = evidence.stream_spec.model_copy(update={"features": features})
+    scored = dataclasses.replace(evidence.rows, predict=looks)
+    judge(dataclasses.replace(evidence, stream_spec=stream, scored=scored))
+
+    assert (min(seen), max(seen)) == (-7.0, 9.0)
 
 
 def test_required_features_never_go_missing() -> None:
@@ -374,6 +438,17 @@ def test_monotonicity_of_a_category_cannot_be_asked() -> None:
 
     assert gate.verdict == "failed"
     assert "place" in gate.reason
+
+
+def test_a_candidate_that_moves_with_what_should_not_matter_fails_and_is_told_how_much() -> None:
+    def looks_at_the_place(inputs: Any) -> Any:
+        return two(sigmoid(1.5 * inputs[:, 0].astype(np.float64) + (inputs[:, 2] == 0)))
+
+    asked = {"invariant": {"late": 0.01, "place": 0.02}}
+    gate = verdict(evidence_of(asked, looks_at_the_place), "invariant")
+
+    assert (gate.verdict, gate.threshold) == ("failed", 0.02)
+    assert "exchanging place between rows" in gate.reason
 
 
 def test_onnx_unlike_scikit_learn_fails_parity() -> None:

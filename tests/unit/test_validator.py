@@ -53,8 +53,8 @@ def job() -> Job:
 
 
 def result(*gates: Gate) -> dict[str, object]:
-    report, verdicts = ARTIFACT.model_dump(mode="json"), [gate.model_dump(mode="json") for gate in gates]
-    return {"gates": verdicts, "report": report, "attestation": report}
+    artifact, told = ARTIFACT.model_dump(mode="json"), [gate.model_dump(mode="json") for gate in gates]
+    return {"gates": told, "report": artifact, "attestation": artifact, "card": {"page": artifact, "data": artifact}}
 
 
 def manifest(**changes: object) -> bytes:
@@ -63,6 +63,7 @@ def manifest(**changes: object) -> bytes:
         "train_until": "2013-02-01T00:00:00+00:00",
         "calibrate_until": "2013-02-10T00:00:00+00:00",
         "test_until": "2013-02-28T00:00:00+00:00",
+        "rows": {"train": 70, "calibrate": 15, "test": 15},
     }
     digests = {"onnx": ARTIFACT.digest, "reference": ARTIFACT.digest}
     return json.dumps(written | {"split": split, "quarantined": [], "digests": digests} | changes).encode()
@@ -134,6 +135,7 @@ def test_a_manifest_of_the_candidate_gives_the_split_times() -> None:
     split, quarantined = read_manifest(manifest(), candidate())
 
     assert split.calibrate_until == datetime(2013, 2, 10, tzinfo=UTC)
+    assert split.learned_rows == 85
     assert quarantined == ()
 
 
@@ -151,6 +153,7 @@ def test_a_manifest_of_the_candidate_gives_the_split_times() -> None:
                     "train_until": "2013-02-01T00:00:00+00:00",
                     "calibrate_until": "2013-02-10T00:00:00+00:00",
                     "test_until": "2013-04-28T00:00:00+00:00",
+                    "rows": {"train": 70, "calibrate": 15},
                 }
             },
             "up to the cut",

@@ -84,10 +84,10 @@ def _roc_auc(codes: Codes, probabilities: Floats, drawn: Floats) -> Floats:
     return _mean_of_defined([_auc(codes == each, probabilities[:, each], drawn) for each in of_interest])
 
 
-def answered(probabilities: Floats) -> Codes:
-    """The class that is answered, (n,): true from one half on, or the most probable."""
+def answered(probabilities: Floats, threshold: float = 0.5) -> Codes:
+    """The class that is answered, (n,): true from the threshold on, or the most probable."""
     if probabilities.shape[1] == 2:
-        return np.asarray(probabilities[:, 1] >= 0.5, dtype=np.intp)
+        return np.asarray(probabilities[:, 1] >= threshold, dtype=np.intp)
     return np.asarray(probabilities.argmax(axis=1), dtype=np.intp)
 
 

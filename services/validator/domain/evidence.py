@@ -33,6 +33,15 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Learned:
+    """The rows that the candidate was made from: `truth` (n,), `inputs` (n, features) float32, and their groups."""
+
+    truth: Floats
+    inputs: Inputs
+    groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scored:
     """The candidate, loaded, and its held-out rows.
 
@@ -73,6 +82,7 @@ class Evidence:
     seed: int
     size_bytes: int
     scored: Scored | None
+    learned: Learned | None = None
     safety: tuple[str, ...] = ()
     misfits: tuple[str, ...] = field(default=())
 
@@ -91,6 +101,23 @@ class Evidence:
         return metrics(self.task, self.rows.truth, self.rows.answers)
 
     @cached_property
+    def said(self) -> bootstrap.Codes:
+        """The class that is answered for each row, (n,): true from the costs' threshold on, as scorers say it."""
+        costs = self.spec.costs
+        return bootstrap.answered(self.rows.answers, costs.threshold if costs else 0.5)
+
+    @cached_property
     def weights(self) -> Floats:
         """Bootstrap weights, (draws, n): how often each row was drawn. The same for all gates, so that they pair."""
         return bootstrap.weights(len(self.rows.truth), self.seed)
+
+    def replicates(self, metric: str) -> Floats:
+        """A metric of the answers under each row of weights, (draws,)."""
+        if metric not in self._replicates:
+            rows = self.rows
+            self._replicates[metric] = bootstrap.replicates(metric, self.task, rows.truth, rows.answers, self.weights)
+        return self._replicates[metric]
+
+    @cached_property
+    def _replicates(self) -> dict[str, Floats]:
+        return {}

@@ -13,7 +13,7 @@ from schemas.specs import Gates
 from services.validator.domain.evidence import Evidence
 from shared.quality import Task
 
-Need = Literal["rows", "champion", "scikit_learn"]
+Need = Literal["rows", "champion", "scikit_learn", "learned"]
 Detail = dict[str, Any]
 
 
@@ -81,6 +81,8 @@ class Check(ABC):
         """Why this cannot be measured, in words."""
         if evidence.task not in self.tasks:
             return f"is not defined for a {evidence.task} model"
+        if "learned" in self.needs and (evidence.learned is None or not len(evidence.learned.truth)):
+            return "not measured, as the rows that it learned from could not be read"
         return _lacking_rows(evidence, self.needs) if "rows" in self.needs else None
 
     def _without(
@@ -119,9 +121,8 @@ def checks() -> tuple[Check, ...]:
     package = __name__.rpartition(".")[0]
     for file in sorted(Path(__file__).parent.glob("*_gates.py")):
         import_module(f"{package}.{file.stem}")
-    return tuple(
-        check for kind in Check.__subclasses__() if kind.__module__.startswith(package) for check in kind.every()
-    )
+    kinds = sorted(Check.__subclasses__(), key=lambda kind: kind.__module__)
+    return tuple(check for kind in kinds if kind.__module__.startswith(package) for check in kind.every())
 
 
 def judge(evidence: Evidence) -> tuple[Finding, ...]:

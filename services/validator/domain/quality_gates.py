@@ -40,20 +40,17 @@ class MetricBound(Check):
     def measure(self, evidence: Evidence, threshold: float) -> Measured:
         gate = _declared(evidence.spec.gates, self.metric)
         assert gate
-        value = evidence.metrics.get(self.metric, float("nan"))
-        truth, answers = evidence.rows.truth, evidence.rows.answers
-        low, high = bootstrap.interval(
-            bootstrap.replicates(self.metric, evidence.task, truth, answers, evidence.weights)
-        )
+        value, rows = evidence.metrics.get(self.metric, float("nan")), len(evidence.rows.truth)
+        low, high = bootstrap.interval(evidence.replicates(self.metric))
         above = gate.max is not None and not value <= gate.max
         below = gate.min is not None and not value >= gate.min
         return Measured(
             value=value,
             threshold=gate.max if above and gate.max is not None else threshold,
             passed=not (above or below),
-            reason=f"{self.metric} is {value:.4f} (95 % confidence {low:.4f} to {high:.4f}) on {len(truth)} held-out"
+            reason=f"{self.metric} is {value:.4f} (95 % confidence {low:.4f} to {high:.4f}) on {rows} held-out"
             f" rows; expected {_bounds(gate)}",
-            detail={"confidence": [low, high], "rows": len(truth)},
+            detail={"confidence": [low, high], "rows": rows},
         )
 
 
@@ -88,10 +85,8 @@ class NotWorseThanChampion(Check):
         assert rows.champion is not None
         before = metrics(evidence.task, rows.truth, rows.champion).get(self.metric, float("nan"))
         after = evidence.metrics.get(self.metric, float("nan"))
-        ours, theirs = (
-            bootstrap.replicates(self.metric, evidence.task, rows.truth, answers, evidence.weights)
-            for answers in (rows.answers, rows.champion)
-        )
+        ours = evidence.replicates(self.metric)
+        theirs = bootstrap.replicates(self.metric, evidence.task, rows.truth, rows.champion, evidence.weights)
         low, high = bootstrap.interval(sign * (ours - theirs), _ONE_SIDED)
         worse = high < threshold
         reason = (
@@ -117,8 +112,7 @@ class CalibrationError(Check):
 
     def measure(self, evidence: Evidence, threshold: float) -> Measured:
         value = evidence.metrics[self.name]
-        truth, answers = evidence.rows.truth, evidence.rows.answers
-        low, high = bootstrap.interval(bootstrap.replicates(self.name, evidence.task, truth, answers, evidence.weights))
+        low, high = bootstrap.interval(evidence.replicates(self.name))
         return Measured(
             value=value,
             passed=value <= threshold,

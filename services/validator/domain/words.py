@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from schemas.events.base import Event
-from schemas.events.parts import Artifact, Candidate, Gate
+from schemas.events.parts import Artifact, Candidate, Card, Gate
 from schemas.events.validator import ModelRejected, ModelValidated
 from shared.jobs import Failure, Job, Words
 from shared.parent import Payload
@@ -13,10 +13,10 @@ _LONGEST_EXPLANATION = 4000  # characters; the end of a traceback says most
 
 
 def judged(
-    candidate: Candidate, gates: Sequence[Gate], report: Artifact, attestation: Artifact | None
+    candidate: Candidate, gates: Sequence[Gate], report: Artifact, card: Card, attestation: Artifact | None
 ) -> ModelValidated | ModelRejected:
     """Validated when no gate failed, whatever was not asked for or had no champion; else rejected, with all reasons."""
-    said = {"model": candidate.model, "run_id": candidate.run_id, "candidate": candidate}
+    said = {"model": candidate.model, "run_id": candidate.run_id, "candidate": candidate, "card": card}
     failed = [gate.reason for gate in gates if gate.verdict == "failed"]
     if not failed:
         return ModelValidated(**said, gates=tuple(gates), report=report, attestation=attestation)
@@ -31,8 +31,9 @@ def progressed(_job: Job, _progress: Payload) -> Sequence[Event]:
 def finished(job: Job, result: Payload) -> Sequence[Event]:
     """Every gate has its verdict."""
     gates = [Gate.model_validate(gate) for gate in result["gates"]]
-    report, bundle = Artifact.model_validate(result["report"]), result["attestation"]
-    return [judged(_candidate(job), gates, report, Artifact.model_validate(bundle) if bundle else None)]
+    report, card = Artifact.model_validate(result["report"]), Card.model_validate(result["card"])
+    bundle = Artifact.model_validate(result["attestation"]) if result["attestation"] else None
+    return [judged(_candidate(job), gates, report, card, bundle)]
 
 
 def failed(job: Job, failure: Failure) -> Sequence[Event]:
