@@ -20,7 +20,7 @@ up: $(VENV)/.installed ## the stack and the six services, until Ctrl-C
 	$(RUN)/modelbus up $(ARGS)
 
 test: $(VENV)/.installed ## unit, contract, integration on real parts, the short loop, the kill test
-	$(RUN)/pytest --numprocesses 3 --dist loadfile $(ARGS)
+	$(RUN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed ## formatting, lint, types, import contracts, the lock
 	$(RUN)/ruff format --check .

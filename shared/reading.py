@@ -19,6 +19,8 @@ Message: TypeAlias = Any  # a confluent_kafka.Message that holds a record; its o
 Holds: TypeAlias = Callable[[Message], bool | None]
 _POLL_SECONDS = 0.2
 _ASK_SECONDS = 30.0
+_PAUSE_SECONDS = 0.2
+_NO_LEADER = frozenset({KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION})
 _STALLED_SECONDS = 60.0  # longer than an open transaction may hold up its readers
 
 
@@ -63,11 +65,19 @@ class Reader:
         return {partition: (first[partition], end[partition]) for partition in sorted(found.partitions)}
 
     def _ask(self, topic: str, partitions: Mapping[int, object], spec: OffsetSpec) -> dict[int, int]:
+        """A partition that was made a moment ago, or whose broker has just come back, has no leader yet."""
         asked = {TopicPartition(topic, partition): spec for partition in partitions}
-        answers = self._admin.list_offsets(
-            asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_ASK_SECONDS
-        )
-        return {place.partition: answer.result(_ASK_SECONDS).offset for place, answer in answers.items()}
+        deadline = time.monotonic() + _ASK_SECONDS
+        while True:
+            answers = self._admin.list_offsets(
+                asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_ASK_SECONDS
+            )
+            try:
+                return {place.partition: answer.result(_ASK_SECONDS).offset for place, answer in answers.items()}
+            except KafkaException as error:
+                if error.args[0].code() not in _NO_LEADER or time.monotonic() > deadline:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
 
     def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[list[Message]]:
         """The committed records from `start` up to `end`, batch by batch; waits for transactions open below `end`.

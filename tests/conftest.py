@@ -18,6 +18,7 @@ from shared import postgres
 from shared.objects import Objects
 from shared.settings import PostgresSettings, S3Settings
 
+collect_ignore = ["integration/mlflow"]  # runs in an environment of its own, made by its test
 PoolFor = Callable[[str, Sequence[Path]], Awaitable[asyncpg.Pool]]
 
 
