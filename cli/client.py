@@ -66,7 +66,11 @@ class Registry:
 
     def act(self, path: str, reason: str) -> Json:
         """Do something to a model or version, and say why."""
-        return self._ask("POST", path, json={"reason": reason})
+        return self.post(path, reason=reason)
+
+    def post(self, path: str, **body: object) -> Json:
+        """A JSON object in, a JSON object out."""
+        return self._ask("POST", path, json=body)
 
     def apply(self, text: str, *, source: str, reason: str, dry_run: bool = False) -> Json:
         """Declare, or with `dry_run` ask what that would change."""

@@ -12,15 +12,18 @@ from cli import (
     backfill,
     card,
     dead_letters,
+    delivery,
     demo,
     incident,
     orders,
+    record,
     replay,
     reproduce,
     rollouts,
     stack_env,
     status,
     up,
+    value,
     why,
 )
 
@@ -53,9 +56,12 @@ app.command()(backfill.backfill)
 app.command()(why.why)
 app.command()(card.card)
 app.command()(as_of.as_of)
+app.command()(delivery.delivery)
+app.command()(value.value)
 app.command()(reproduce.reproduce)
 app.command()(replay.replay)
 app.add_typer(audit.app, name="audit")
+app.add_typer(record.app, name="registry")
 app.command()(incident.incident)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(rollouts.app, name="rollouts")

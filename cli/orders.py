@@ -13,6 +13,7 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 Model = Annotated[str, typer.Argument(help="The model's name.")]
 Version = Annotated[str, typer.Argument(metavar="MODEL:VERSION", help="A version, such as flight-delay:3.")]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; it stays in the audit log.")]
+Forced = Annotated[str, typer.Option("--reason", "-r", help="Why evidence is not waited for; it stays on record.")]
 Actor = Annotated[str | None, typer.Option("--as", envvar="MODELBUS_ACTOR", help="Your name in the audit log.")]
 
 
@@ -31,8 +32,8 @@ def unfreeze(model: Model, reason: Reason = "ordered", actor: Actor = None) -> N
     _order(model, "unfreeze", reason, actor)
 
 
-def promote(model: Model, reason: Reason = "ordered", actor: Actor = None) -> None:
-    """Make the challenger of MODEL its champion now, without waiting for evidence."""
+def promote(model: Model, reason: Forced, actor: Actor = None) -> None:
+    """Force the challenger of MODEL to be its champion now, without waiting for evidence; a reason must be given."""
     _order(model, "promote", reason, actor)
 
 
@@ -56,7 +57,20 @@ def retire(version: Version, reason: Reason = "retired", actor: Actor = None) ->
     _decide(version, "retire", "operator", reason, actor)
 
 
-COMMANDS = (rollback, freeze, unfreeze, promote, train, approve, refuse, retire)
+def comment(
+    about: Annotated[str, typer.Argument(metavar="MODEL[:VERSION]", help="A model, or a version of it.")],
+    text: Annotated[str, typer.Argument(help="What there is to say.")],
+    actor: Actor = None,
+) -> None:
+    """Say something about a model or version; `modelbus why` and the audit log keep it."""
+    model, _, number = about.partition(":")
+    version = None if not number else version_path(about).rpartition("/")[2]
+    with registry("operator", actor=actor) as client:
+        answer = client.post(f"{model_path(model)}/comments", text=text, version=version and int(version))
+    _say(f"{about}: said (event {answer['event_id']})")
+
+
+COMMANDS = (rollback, freeze, unfreeze, promote, train, approve, refuse, retire, comment)
 
 
 def _order(model: str, order: str, reason: str, actor: str | None) -> None:

@@ -59,12 +59,12 @@ def replay(
     Reads the log where it still reaches back so far, the Delta table before that. Joins no consumer group, writes to
     no topic, moves no metric.
     """
-    span = _time("--from", since), _time("--to", until)
+    span = time_of("--from", since), time_of("--to", until)
     if span[0] >= span[1]:
         fail(f"--from {since} is not before --to {until}: there is nothing between")
     if out is not None and out.suffix not in {".parquet", ".jsonl"}:
         fail(f"{out}: expected a name that ends with .parquet or .jsonl")
-    release, spec = _asked(version)
+    release, spec = asked(version)
     try:
         version_of = loaded(release, Objects(S3Settings()).get_now(release.candidate.onnx.digest))
         with Reader(kafka_settings(), "modelbus.cli", _BATCH_RECORDS) as reader, _writing(out) as write:
@@ -84,7 +84,7 @@ def replay(
         Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _time(name: str, text: str) -> datetime:
+def time_of(name: str, text: str) -> datetime:
     try:
         time = _WHEN.validate_python(text)
     except ValidationError:
@@ -92,7 +92,7 @@ def _time(name: str, text: str) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _asked(version: str) -> tuple[Release, StreamSpec]:
+def asked(version: str) -> tuple[Release, StreamSpec]:
     """The version as the record has it, and its stream as it is declared now."""
     with registry("viewer") as client:
         found = client.get(version_path(version))

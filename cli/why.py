@@ -61,6 +61,8 @@ def told(found: Json) -> Iterator[tuple[str, str]]:
     for gate in found["gates"]:
         yield "gate", f"{gate['name']} {gate['verdict'].replace('_', ' ')}: {gate['reason']}"
     yield from _decided(found)
+    for comment in found["comments"]:
+        yield "comment", f"{comment['actor']} at {comment['at'][:19]}: {comment['text']}"
     yield "trace", found["trace_id"] or "none"
 
 

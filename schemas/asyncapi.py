@@ -13,7 +13,16 @@ import yaml
 from schemas.events.base import Event
 from schemas.records import CorrectionRecord, DataRecord, LabelRecord, PredictionRecord
 from schemas.specs import ModelSpec, Part, StreamSpec
-from schemas.topics import DATA_PLANE, DEAD_LETTERS, LIFECYCLE, SERVICES, TOPIC_OF, DataTopic, LifecycleTopic
+from schemas.topics import (
+    DATA_PLANE,
+    DEAD_LETTERS,
+    LIFECYCLE,
+    OPENLINEAGE,
+    SERVICES,
+    TOPIC_OF,
+    DataTopic,
+    LifecycleTopic,
+)
 
 HERE = Path(__file__).parent
 PUBLISHED = HERE / "published"
@@ -74,6 +83,12 @@ def document() -> Json:
         "messages": {},
         "description": "Records that could not be handled, bytes untouched.",
     }
+    channels["openlineage"] = {
+        "address": OPENLINEAGE,
+        "messages": {},
+        "description": "Run events of trainings, gates and rollouts: https://openlineage.io/spec/2-0-2/OpenLineage.json",
+    }
+    operations["registry.sends.openlineage"] = _operation("send", "openlineage")
     operations |= {f"{service}.sends.deadLetters": _operation("send", "deadLetters") for service in SERVICES}
     return {
         "asyncapi": "3.0.0",

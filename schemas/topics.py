@@ -108,6 +108,8 @@ REGISTRY: Final = LifecycleTopic(
         registry.ModelApproved,
         registry.ModelRefused,
         registry.ModelRetired,
+        registry.ModelCommented,
+        registry.EntityForgotten,
         registry.RolloutOrdered,
         registry.TrainingOrdered,
         registry.AuditAdvanced,
@@ -139,6 +141,7 @@ CORRECTIONS: Final = DataTopic(
     name="corrections", key="entity", writer="deployer", readers=("consumers",), record=CorrectionRecord
 )
 DEAD_LETTERS: Final = "dead-letters"  # the one exception to a single writer: any service parks here, bytes untouched
+OPENLINEAGE: Final = "openlineage"  # run events of trainings, gates and rollouts by that standard; said by the registry
 
 LIFECYCLE: Final = (INGESTOR, MONITOR, TRAINER, VALIDATOR, REGISTRY, DEPLOYER)
 DATA_PLANE: Final = (DATA, LABELS, PREDICTIONS, SHADOW, CORRECTIONS)

@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeAlias
 
 from fastapi import FastAPI, Request, Response
@@ -19,12 +20,12 @@ from shared.errors import Forbidden
 from shared.health import OPEN_ROUTES
 
 Refuse: TypeAlias = Callable[[int, str, str], Response]  # status, kind, detail
-_NAME = re.compile(r"[\w.@+-]{1,64}")
+NAME = re.compile(r"[\w.@+-]{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Actor:
-    """The role a token proves, the roles it grants, and the name its holder gives (X-Actor), which nothing proves."""
+    """The role a token proves, the roles it grants, and a name: the token's own, or what its holder says (X-Actor)."""
 
     role: str
     granted: frozenset[str]
@@ -67,7 +68,8 @@ def check_routes(app: FastAPI, open_routes: Collection[str] = OPEN_ROUTES) -> No
 class Doorkeeper:
     """Before routing: everything but the open routes needs a known token, whether the route exists or not.
 
-    `tokens` are named by role, in rising order.
+    `tokens` are named by role, in rising order. `people` of a role have tokens of their own, which prove their names;
+    whoever then shares the role's token has no name, whatever they say.
     """
 
     def __init__(
@@ -75,11 +77,15 @@ class Doorkeeper:
         app: ASGIApp,
         *,
         tokens: Mapping[str, SecretStr],
+        people: Mapping[str, Mapping[str, SecretStr]] = MappingProxyType({}),
         refuse: Refuse,
         open_routes: Collection[str] = OPEN_ROUTES,
     ) -> None:
         self._app, self._refuse, self._open = app, refuse, open_routes
-        self._tokens = {role: token.get_secret_value().encode() for role, token in tokens.items()}
+        self._ladder, self._personal = list(tokens), {role for role, named in people.items() if named}
+        shared: list[tuple[str, str | None, SecretStr]] = [(role, None, token) for role, token in tokens.items()]
+        personal = [(role, name, token) for role, named in people.items() for name, token in named.items()]
+        self._holders = [(role, name, token.get_secret_value().encode()) for role, name, token in shared + personal]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or scope.get("path") in self._open:
@@ -87,24 +93,26 @@ class Doorkeeper:
             return
         headers = Headers(scope=scope)
         name = headers.get("x-actor")
-        role = self._role(headers.get("authorization", ""))
-        if scope["type"] != "http" or role is None:
+        holder = self._holder(headers.get("authorization", ""))
+        if scope["type"] != "http" or holder is None:
             refusal = self._refuse(401, "unauthenticated", "expected a known token: Authorization: Bearer <token>")
             refusal.headers["WWW-Authenticate"] = "Bearer"
             await refusal(scope, receive, send)
-        elif name is not None and not _NAME.fullmatch(name):
+        elif name is not None and not NAME.fullmatch(name):
             detail = "X-Actor: expected 1 to 64 letters, digits or any of _ . @ + -"
             await self._refuse(400, "invalid", detail)(scope, receive, send)
         else:
-            scope.setdefault("state", {})["actor"] = Actor(role=role, granted=self._granted(role), name=name)
+            role, proven = holder
+            known = proven if role in self._personal else name
+            scope.setdefault("state", {})["actor"] = Actor(role=role, granted=self._granted(role), name=known)
             await self._app(scope, receive, send)
 
-    def _role(self, authorization: str) -> str | None:
+    def _holder(self, authorization: str) -> tuple[str, str | None] | None:
+        """Role, and the name that the token proves."""
         scheme, _, token = authorization.partition(" ")
         given = token.encode()
-        matching = [role for role, known in self._tokens.items() if secrets.compare_digest(known, given)]
+        matching = [(role, name) for role, name, known in self._holders if secrets.compare_digest(known, given)]
         return matching[0] if matching and scheme.lower() == "bearer" else None
 
     def _granted(self, role: str) -> frozenset[str]:
-        ladder = list(self._tokens)
-        return frozenset(ladder[: ladder.index(role) + 1])
+        return frozenset(self._ladder[: self._ladder.index(role) + 1])

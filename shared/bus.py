@@ -129,6 +129,8 @@ class Bus:
                 return
             except Fatal:
                 raise
+            except asyncpg.UndefinedTableError as error:  # the schema is gone: whoever starts anew makes it again
+                raise Fatal(f"{record.topic}@{record.offset}: {error}") from error
             except AWAY as error:
                 log.warning("%s@%s waits for Postgres: %r", record.topic, record.offset, error)
                 await asyncio.sleep(_LONGEST_BACK_OFF_SECONDS)

@@ -20,6 +20,7 @@ from schemas.topics import (
     LABELS,
     LIFECYCLE,
     MAX_RECORD_BYTES,
+    OPENLINEAGE,
     PREDICTIONS,
     SHADOW,
 )
@@ -36,8 +37,8 @@ _ROOMY = {"max.message.bytes": str(MAX_RECORD_BYTES + DEAD_LETTER_ROOM_BYTES)}
 
 
 def control_topics(kafka: KafkaSettings) -> list[NewTopic]:
-    """The six lifecycle topics and the dead letters, kept for ever."""
-    partitions = {topic.name: topic.partitions for topic in LIFECYCLE} | {DEAD_LETTERS: 1}
+    """The six lifecycle topics, the dead letters and the lineage, kept for ever."""
+    partitions = {topic.name: topic.partitions for topic in LIFECYCLE} | {DEAD_LETTERS: 1, OPENLINEAGE: 1}
     config = _TIMESTAMPS | _FOR_EVER | _ROOMY
     return [
         NewTopic(name, count, replication_factor=kafka.replication_factor, config=config)

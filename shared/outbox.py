@@ -7,7 +7,7 @@ writers of one aggregate take turns, so the outbox positions of an aggregate fol
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -74,10 +74,16 @@ class Work:
 
     async def put(self, said: Envelope, context: str | None) -> None:
         """Into the outbox, behind what else is said of its aggregate."""
-        event, headers = said.event, [[name, value.decode()] for name, value in said.headers()]
-        row = (TOPIC_OF[type(event)].name, event.key, event.encode(), headers, context)
-        await self.connection.execute(QUERIES["lock_aggregate"], event.key)
-        await self.connection.execute(QUERIES["say"], *row)
+        event = said.event
+        await self.write(TOPIC_OF[type(event)].name, event.key, event.encode(), said.headers(), context)
+
+    async def write(
+        self, topic: str, key: str, value: bytes, headers: Sequence[tuple[str, bytes]], context: str | None
+    ) -> None:
+        """A record, whatever it says, to be published in the order of its key."""
+        told = [[name, value.decode()] for name, value in headers]
+        await self.connection.execute(QUERIES["lock_aggregate"], key)
+        await self.connection.execute(QUERIES["say"], topic, key, value, told, context)
 
 
 @asynccontextmanager
@@ -102,6 +108,8 @@ async def relay(pool: asyncpg.Pool, service: str, producer: AIOKafkaProducer) ->
         try:
             async with pool.acquire() as connection:
                 await _lead(connection, service, producer)
+        except asyncpg.UndefinedTableError:  # the schema is gone: the service ends, and makes it again when it starts
+            raise
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError) as error:
             log.warning("outbox relay: %r; trying again", error)
             await asyncio.sleep(_BACK_OFF_SECONDS)

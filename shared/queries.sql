@@ -32,3 +32,15 @@ SELECT name FROM migration
 -- name: record_migration
 -- Remember a migration, in its own transaction.
 INSERT INTO migration (name) VALUES ($1)
+
+-- name: lock_outbox
+-- Whoever has something to say waits.
+LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE
+
+-- name: unsaid
+-- How much waits to be said.
+SELECT count(*) FROM outbox
+
+-- name: drop_schema
+-- Away with the registry's record: the registry makes it again when it starts.
+DROP SCHEMA registry CASCADE

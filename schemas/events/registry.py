@@ -80,6 +80,30 @@ class ModelRetired(Event, event="model.retired", key="model"):
     reason: str
 
 
+class ModelCommented(Event, event="model.commented", key="model"):
+    """What a person has to say about a model, or a version of it."""
+
+    model: str
+    version: int | None = Field(ge=1)
+    actor: str
+    text: str
+
+
+class EntityForgotten(Event, event="entity.forgotten", key="receipt"):
+    """Somebody was taken out of tables, dead letters and reports; who it was, stands nowhere.
+
+    `expires_at`: when the last record in the log is gone at the latest; null when the log holds none, or for ever.
+    """
+
+    receipt: Digest
+    rows: int = Field(ge=0)
+    letters: int = Field(ge=0)
+    artifacts: int = Field(ge=0)
+    expires_at: Time | None
+    actor: str
+    reason: str
+
+
 class RolloutOrdered(Event, event="rollout.ordered", key="model"):
     """A person's word to the deployer. `rollback` ends a running rollout, or restores the champion before."""
 

@@ -12,8 +12,10 @@ from schemas.events.base import Event
 from schemas.events.parts import Release
 from schemas.events.registry import (
     ApprovalGiven,
+    EntityForgotten,
     ModelApplied,
     ModelApproved,
+    ModelCommented,
     ModelRefused,
     ModelRetired,
     RolloutOrdered,
@@ -149,6 +151,32 @@ class Acts:
             check_retirable(version.stage)
             said = ModelRetired(model=model, version=number, actor=word.actor, reason=word.reason)
             await _decide(work, version, said, "retire")
+
+    async def comment(self, model: str, number: int | None, word: Word) -> str:
+        """Say something about a model, or a version of it; returns the event's id.
+
+        Raises:
+            NotDeclared: there is no such model or version.
+        """
+        async with unit_of_work(self.pool, "registry") as work:
+            store = Store(work.connection)
+            said = ModelCommented(model=model, version=number, actor=word.actor, text=word.reason)
+            if number is None:
+                await _locked_model(store, model)
+                parent, run_id = None, None
+            else:
+                version = await _locked_version(store, model, number)
+                parent, run_id = version.traceparent, version.run_id
+            with telemetry.span("registry comment", parent=parent):
+                (event_id,) = await _do(work, said, correlation_id=run_id)
+            return event_id
+
+    async def forget(self, forgotten: EntityForgotten) -> str:
+        """Note that an entity was erased; returns the event's id."""
+        async with unit_of_work(self.pool, "registry") as work:
+            with telemetry.span("registry forget"):
+                (event_id,) = await _do(work, forgotten)
+            return event_id
 
     async def order(self, model: str, order: Order, word: Word) -> str:
         """A person's word to the deployer; returns the event's id.

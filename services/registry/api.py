@@ -12,7 +12,10 @@ from services.registry.acts import Acts, Order, Word
 from services.registry.artifacts import artifacts
 from services.registry.cards import cards
 from services.registry.chain import Chain
+from services.registry.comments import comments
+from services.registry.delivering import delivering
 from services.registry.domain.plan import Change, Misfits
+from services.registry.erasures import erasures
 from services.registry.lineage import Lineage, LineageView
 from services.registry.mlflow import mlflow
 from services.registry.past import past
@@ -51,14 +54,14 @@ people = APIRouter(tags=["acts"])
 record = APIRouter(tags=["record"])
 
 
-ROUTERS = (people, record, past, artifacts, cards, mlflow)
+ROUTERS = (people, comments, erasures, record, past, artifacts, cards, delivering, mlflow)
 
 
 def api(settings: Settings) -> FastAPI:
     """The app; the parts in `app.state` are set when the database is open."""
     routes = [route for router in ROUTERS for route in router.routes]  # not routers: check_routes sees each
     app = bare_app("modelbus registry", routes)
-    app.add_middleware(Doorkeeper, tokens=tokens_of(settings), refuse=problem)
+    app.add_middleware(Doorkeeper, tokens=tokens_of(settings), people={"approver": settings.approvers}, refuse=problem)
     add_problems(app)
     return app
 

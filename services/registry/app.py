@@ -10,6 +10,7 @@ import asyncpg
 from fastapi import FastAPI
 
 from schemas.events import deployer, ingestor, monitor, trainer, validator
+from schemas.events.base import Event
 from schemas.topics import DEPLOYER, INGESTOR, MONITOR, TRAINER, VALIDATOR
 from services.registry import handlers as on
 from services.registry.acts import Acts
@@ -24,7 +25,7 @@ from services.registry.reading import Reading
 from services.registry.rebuild import Rebuild
 from services.registry.settings import Settings
 from shared.access import check_routes
-from shared.bus import Handlers
+from shared.bus import Handler, Handlers
 from shared.objects import Objects
 from shared.service import Service, open_service
 from shared.settings import S3Settings
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def handlers(_: Service) -> Handlers:
+def handlers(_: Service | None = None) -> Handlers:
     return {
         INGESTOR: {ingestor.DatasetCommitted: on.on_dataset_committed},
         MONITOR: {
@@ -84,10 +85,14 @@ async def opened() -> AsyncIterator[Service]:
         yield service
 
 
+def by_event() -> dict[type[Event], Handler]:
+    """The handlers, whichever topic an event comes by."""
+    return {event: handler for table in handlers().values() for event, handler in table.items()}
+
+
 async def rebuild_if_empty(service: Service) -> None:
     """A registry whose database was lost makes it again from the topics before it hears anything new."""
-    by_event = {event: handler for table in handlers(service).values() for event, handler in table.items()}
-    await Rebuild(pool=service.pool, kafka=service.kafka, handlers=by_event).run()
+    await Rebuild(pool=service.pool, kafka=service.kafka, handlers=by_event()).run()
 
 
 def open_to_callers(app: FastAPI, service: Service) -> None:

@@ -1,12 +1,12 @@
 """The audit log as a chain: rows are added with their head said, and held against the heads that were said."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import asyncpg
 
 from schemas import envelope
-from schemas.envelope import Envelope
 from schemas.events.registry import AuditAdvanced, AuditRow
 from schemas.topics import REGISTRY
 from services.registry.domain.audit import Break, Entry, Row, Verification
@@ -24,7 +24,9 @@ Heads = dict[int, set[str]]
 class Retold(Work):
     """Work whose outcome stands on the bus already: the record follows, and nothing is said again."""
 
-    async def put(self, said: Envelope, context: str | None) -> None:
+    async def write(
+        self, topic: str, key: str, value: bytes, headers: Sequence[tuple[str, bytes]], context: str | None
+    ) -> None:
         """Nothing."""
 
 

@@ -10,8 +10,10 @@ from typing import Any, Protocol
 from schemas.events.base import Event
 from schemas.events.registry import (
     ApprovalGiven,
+    EntityForgotten,
     ModelApplied,
     ModelApproved,
+    ModelCommented,
     ModelRefused,
     ModelRetired,
     RolloutOrdered,
@@ -74,6 +76,18 @@ async def on_model_retired(event: ModelRetired, work: Work) -> Entry:
     return await _decide(work, event, "retire", "retired")
 
 
+async def on_model_commented(event: ModelCommented, work: Work) -> Entry:
+    await Store(work.connection).comment(event, _at(work))
+    subject = f"model {event.model}" if event.version is None else f"{event.model}:{event.version}"
+    return Entry(at=_at(work), actor=event.actor, action="comment", subject=subject, reason=event.text,
+                 event_id=_event_id(work), what={})  # fmt: skip
+
+
+async def on_entity_forgotten(event: EntityForgotten, work: Work) -> Entry:
+    what = event.model_dump(mode="json", exclude={"actor", "reason"})
+    return _entry(work, event, "forget", "an entity", what)
+
+
 async def on_rollout_ordered(event: RolloutOrdered, work: Work) -> Entry:
     model = await Store(work.connection).lock_model(event.model)
     what = {"champion": model.champion, "challenger": model.challenger} if model else {}
@@ -91,6 +105,8 @@ DEEDS: Mapping[type[Event], Deed] = {
     ModelApproved: on_model_approved,
     ModelRefused: on_model_refused,
     ModelRetired: on_model_retired,
+    ModelCommented: on_model_commented,
+    EntityForgotten: on_entity_forgotten,
     RolloutOrdered: on_rollout_ordered,
     TrainingOrdered: on_training_ordered,
 }
@@ -130,7 +146,11 @@ async def _version(store: Store, model: str, number: int) -> Version:
 
 def _entry(work: Work, event: Word | ModelApproved, action: str, subject: str, what: Mapping[str, Any]) -> Entry:
     return Entry(at=_at(work), actor=_actor(event), action=action, subject=subject, reason=event.reason,
-                 event_id=work.cause.id if work.cause else "", what=what)  # fmt: skip
+                 event_id=_event_id(work), what=what)  # fmt: skip
+
+
+def _event_id(work: Work) -> str:
+    return work.cause.id if work.cause else ""
 
 
 def _actor(event: Word | ModelApproved) -> str:

@@ -29,9 +29,11 @@ from schemas.events.registry import ApprovalRequested, ModelRegistered
 from schemas.events.trainer import ModelTrained, TrainingFailed, TrainingProgressed
 from schemas.events.validator import ModelRejected, ModelValidated
 from services.registry.chain import note
+from services.registry.domain import openlineage
 from services.registry.domain.audit import Entry
 from services.registry.domain.stages import Passage, Stage, stage_at_end, stages_after, strictest
 from services.registry.store import Model, Store
+from services.registry.telling import tell
 from shared.errors import TooEarly
 from shared.outbox import Work
 
@@ -43,6 +45,7 @@ async def on_dataset_committed(event: DatasetCommitted, work: Work) -> None:
 async def on_training_requested(event: TrainingRequested, work: Work) -> None:
     store = Store(work.connection)
     await store.run_requested(event, _at(work), _trace_id(work))
+    await tell(work, openlineage.requested(event, _at(work)))
     what = {"run_id": event.run_id, "cut": event.cut.model_dump(mode="json")}
     await _note(work, event, subject=f"model {event.model}", reason=f"{event.reason}: {event.explanation}", what=what)
 
@@ -56,6 +59,7 @@ async def on_model_trained(event: ModelTrained, work: Work) -> None:
     version = await _number(store, work, event.candidate)
     await store.note_stage(_to(work, event.model, version, "trained", f"run {event.run_id}"))
     await store.run_trained(event, version, _at(work), _trace_id(work))
+    await tell(work, openlineage.trained(event, _at(work)))
     what = {"run_id": event.run_id, "onnx": event.candidate.onnx.digest, "manifest": event.candidate.manifest.digest}
     await _note(work, event, subject=f"{event.model}:{version}", reason=f"run {event.run_id}", what=what)
 
@@ -63,6 +67,7 @@ async def on_model_trained(event: ModelTrained, work: Work) -> None:
 async def on_training_failed(event: TrainingFailed, work: Work) -> None:
     store = Store(work.connection)
     await store.run_failed(event, _at(work), _trace_id(work))
+    await tell(work, openlineage.failed(event, _at(work)))
     what = {"run_id": event.run_id}
     await _note(work, event, subject=f"model {event.model}", reason=f"{event.reason}: {event.explanation}", what=what)
 
@@ -103,7 +108,9 @@ async def on_rollout_changed(event: RolloutChanged, work: Work) -> None:
     model = await _locked(store, event.model)
     if event.revision <= model.rollout_revision:
         return
-    await store.serve(event, _at(work), _trace_id(work))
+    rollout = await store.serve(event, _at(work), _trace_id(work))
+    if rollout == event.revision:
+        await tell(work, openlineage.began(event, rollout, _at(work)))
     for version, stage in stages_after(event, await store.stages(event.model)).items():
         await store.move(_to(work, event.model, version, stage, event.reason))
     what: dict[str, Any] = {
@@ -126,7 +133,9 @@ async def on_rollout_ended(event: RolloutEnded, work: Work) -> None:
     store = Store(work.connection)
     await _locked(store, event.model)
     about = {"outcome": event.outcome, "reason": event.reason}
-    await store.end_rollout(event.model, event.version, **about, at=_at(work))
+    if rollout := await store.end_rollout(event.model, event.version, **about, at=_at(work)):
+        first, before = rollout
+        await tell(work, openlineage.ended(event, first, _at(work), again=before is not None))
     if stage := stage_at_end(event, (await store.stages(event.model)).get(event.version)):
         await store.move(_to(work, event.model, event.version, stage, event.reason))
     what = {"outcome": event.outcome, "revision": event.revision}
@@ -209,6 +218,7 @@ async def _judge(store: Store, work: Work, event: ModelValidated | ModelRejected
     await store.judge(event, version, explanation)
     await store.move(_to(work, event.model, version, stage, explanation))
     await store.run_judged(event, version, _at(work), _trace_id(work))
+    await tell(work, openlineage.judged(event, _at(work)))
 
 
 def _verdicts(gates: Sequence[Gate], report: Artifact | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from schemas.events.parts import Span
 from services.registry.acts import NotDeclared
+from services.registry.comments import CommentView, comments_of
 from services.registry.reading import Reading
 from services.registry.views import RolloutView, RunView, VersionView, View
 from shared.errors import Fault
@@ -32,6 +33,7 @@ class LineageView(VersionView):
     seed: int
     run: RunView | None
     rollouts: list[RolloutView]
+    comments: list[CommentView]
     made_with: MadeWith | None
     unreadable: str | None
 
@@ -51,9 +53,11 @@ class Lineage:
         except NotDeclared:
             raise NotDeclared(await self._expected(model, version)) from None
         made_with, unreadable = await self._made_with(known.artifacts.manifest.digest)
-        run, rollouts = await asyncio.gather(reading.run(known.run_id), reading.rollouts_of(model, version))
+        run, rollouts, comments = await asyncio.gather(
+            reading.run(known.run_id), reading.rollouts_of(model, version), comments_of(self.pool, model, version)
+        )
         return LineageView(
-            **dict(known), seed=known.spec.training.seed, run=run, rollouts=rollouts,
+            **dict(known), seed=known.spec.training.seed, run=run, rollouts=rollouts, comments=comments,
             made_with=made_with, unreadable=unreadable,
         )  # fmt: skip
 

@@ -81,6 +81,22 @@ SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || ':rebuild', 0)
 -- Whether nothing was heard or done yet.
 SELECT NOT EXISTS (SELECT FROM audit) AND NOT EXISTS (SELECT FROM inbox) AND NOT EXISTS (SELECT FROM stream)
 
+-- name: dumped
+-- Every row of every table but the outbox, as text.
+SELECT name, content FROM dumped() ORDER BY name, content
+
+-- name: drop_beside
+-- Away with a record that was made beside.
+DROP SCHEMA IF EXISTS registry_beside CASCADE
+
+-- name: heard
+-- The ids of all that was heard.
+SELECT event_id FROM inbox
+
+-- name: last_position
+-- How long the audit log is.
+SELECT coalesce(max(position), 0) FROM audit
+
 -- name: version_of_run
 -- The version a run became.
 SELECT version FROM version WHERE run_id = $1
@@ -125,6 +141,15 @@ ON CONFLICT (model, version, actor) DO NOTHING
 -- name: approvers
 -- Who said yes, in order.
 SELECT actor FROM approval WHERE model = $1 AND version = $2 ORDER BY at, actor
+
+-- name: comment
+-- What somebody has to say about a model, or a version of it.
+INSERT INTO comment (model, version, actor, text, at) VALUES ($1, $2, $3, $4, $5)
+
+-- name: read_comments
+-- What was said about a model, oldest first; about one version of it, where that is named.
+SELECT version, actor, text, at FROM comment
+WHERE model = $1 AND ($2::int IS NULL OR version = $2) ORDER BY position LIMIT $3
 
 -- name: expired
 -- Versions whose approval was not given in time.
@@ -187,10 +212,12 @@ SELECT EXISTS (SELECT FROM rollout WHERE model = $1 AND version = $2)
 INSERT INTO rollout (model, first_revision, version, started_at, trace_id) VALUES ($1, $2, $3, $4, $5)
 
 -- name: end_rollout
--- What became of the latest rollout of a version.
-UPDATE rollout SET outcome = $3, reason = $4, ended_at = $5
-WHERE model = $1 AND version = $2
-  AND first_revision = (SELECT max(first_revision) FROM rollout WHERE model = $1 AND version = $2)
+-- What became of the latest rollout of a version, and of it before.
+UPDATE rollout r SET outcome = $3, reason = $4, ended_at = $5
+FROM (SELECT first_revision, outcome FROM rollout WHERE model = $1 AND version = $2
+      ORDER BY first_revision DESC LIMIT 1) o
+WHERE r.model = $1 AND r.first_revision = o.first_revision
+RETURNING r.first_revision, o.outcome AS before
 
 -- name: withdraw
 -- The blast radius of the latest rollout of a version.
@@ -348,6 +375,14 @@ SELECT s.*, coalesce((
     SELECT jsonb_object_agg(w.partition, w.input_offset) FROM rollout_switch w
     WHERE w.model = s.model AND w.revision = s.revision), '{}') AS switched
 FROM rollout_step s WHERE s.model = $1 AND s.first_revision = ANY($2::int[]) ORDER BY s.revision
+
+-- name: read_champions
+-- Who was champion of a model at each revision, oldest first.
+SELECT at, champion FROM rollout_step WHERE model = $1 ORDER BY revision
+
+-- name: read_requests
+-- When the training of each version was asked for.
+SELECT version, requested_at FROM run WHERE model = $1 AND version IS NOT NULL AND requested_at IS NOT NULL
 
 -- name: read_run
 -- One run.

@@ -43,10 +43,10 @@ class Reading:
     """Reads over the service's pool; each is one or a few statements, not a transaction."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
+        self.pool = pool
 
     async def _rows(self, query: str, *arguments: Any) -> list[dict[str, Any]]:
-        return [dict(row) for row in await self._pool.fetch(QUERIES[query], *arguments)]
+        return [dict(row) for row in await self.pool.fetch(QUERIES[query], *arguments)]
 
     async def streams(self, after: str, limit: int) -> Page[StreamView]:
         rows = await self._rows("read_streams", after, limit)

@@ -21,8 +21,8 @@ from schemas.events.base import Event
 from schemas.topics import LIFECYCLE, REGISTRY
 from services.registry.deeds import DEEDS
 from services.registry.domain.history import History
-from services.registry.retelling import Rebuilt, Retelling
-from services.registry.store import Store
+from services.registry.retelling import Cut, Rebuilt, Retelling
+from services.registry.store import QUERIES
 from shared.bus import Handler
 from shared.reading import Message, Reader
 from shared.settings import KafkaSettings
@@ -56,6 +56,7 @@ class Rebuild:
     pool: asyncpg.Pool
     kafka: KafkaSettings
     handlers: Mapping[type[Event], Handler]
+    cut: Cut | None = None
 
     async def run(self) -> Rebuilt | None:
         """Make the record again, in one transaction; None when there is one already, or nothing was ever said.
@@ -65,7 +66,8 @@ class Rebuild:
             confluent_kafka.KafkaException: the broker refused or did not answer.
         """
         async with self.pool.acquire() as connection, connection.transaction():
-            if not await Store(connection).lock_rebuild():
+            await connection.execute(QUERIES["lock_rebuild"])
+            if not await connection.fetchval(QUERIES["is_empty"]):
                 return None
             history = await asyncio.to_thread(self._history)
             if history.is_empty():
@@ -73,7 +75,7 @@ class Rebuild:
             log.info("the record is empty and the bus tells of %s acts: rebuilding", len(history.heads))
             with ExitStack() as readers:
                 strands = await asyncio.to_thread(self._strands, readers)
-                told = await Retelling(connection, history, self.handlers).tell(strands)
+                told = await Retelling(connection, history, self.handlers, self.cut).tell(strands)
         log.info("rebuilt: %s", told)
         return told
 

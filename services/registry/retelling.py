@@ -1,6 +1,6 @@
 """The history told again, in its order, by the handlers that first heard it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -58,11 +58,26 @@ class Late(Work):
             await super().put(said, context)
 
 
-class Retelling:
-    """Into one open transaction."""
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """How far a record had come: the length of its audit log, and the ids of all that it had heard."""
 
-    def __init__(self, connection: Connection, history: History, handlers: Mapping[type[Event], Handler]) -> None:
+    position: int
+    heard: Collection[str]
+
+
+class Retelling:
+    """Into one open transaction; with a `cut` no further than that, and nothing is heard that had not been."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        history: History,
+        handlers: Mapping[type[Event], Handler],
+        cut: Cut | None = None,
+    ) -> None:
         self._connection = connection
+        self._cut = cut
         self._history = history
         self._handlers = handlers
         self._waiting = dict(history.done)  # by id: for their rows
@@ -77,7 +92,7 @@ class Retelling:
         Raises:
             NotRebuilt: a row's event is in no topic.
         """
-        rows = self._history.rows()
+        rows = self._history.rows(None if self._cut is None else self._cut.position)
         self._noted = {row.event_id for row in rows}
         for row in rows:
             while row.event_id not in self._waiting:
@@ -87,7 +102,7 @@ class Retelling:
             self._noted.discard(row.event_id)
         while await self._advance(strands):
             pass
-        late = await self._hear_late()
+        late = await self._hear_late() if self._cut is None else 0
         return Rebuilt(rows=len(rows), unnoted=self._unnoted, late=late, unheard=tuple(self._unheard))
 
     async def _advance(self, strands: Sequence[Told]) -> bool:
@@ -103,6 +118,8 @@ class Retelling:
     async def _draw(self, strand: Told) -> None:
         while (heard := await strand.next()) is not None:
             if isinstance(heard.event, UNNOTED):
+                if self._cut is not None and heard.id not in self._cut.heard:
+                    continue
                 self._unnoted += await self._try(Retold(connection=self._connection, service="registry", cause=heard))
             elif heard.id in self._noted:
                 self._waiting[heard.id], strand.front = heard, heard.id

@@ -10,6 +10,7 @@ from schemas.events.deployer import RolloutChanged, RolloutSwitched, Scoring, Sc
 from schemas.events.ingestor import DatasetCommitted
 from schemas.events.monitor import AlertRaised, DataQuarantined, RolloutMeasured, TrainingRequested, WindowMeasured
 from schemas.events.parts import Artifact, Candidate
+from schemas.events.registry import ModelCommented
 from schemas.events.trainer import ModelTrained, TrainingFailed, TrainingProgressed
 from schemas.events.validator import ModelRejected, ModelValidated
 from schemas.specs import ModelSpec, StreamSpec
@@ -162,6 +163,9 @@ class Store:
         """Note a yes; a person's second is the first again."""
         await self._run("approve", model, version, actor, reason, at)
 
+    async def comment(self, event: ModelCommented, at: datetime) -> None:
+        await self._run("comment", event.model, event.version, event.actor, event.text, at)
+
     async def note_stage(self, to: Passage) -> None:
         """Into the history only: the fact came late."""
         await self._run("note_stage", to.model, to.version, to.stage, to.at, to.actor, to.reason)
@@ -203,13 +207,14 @@ class Store:
 
     # rollouts
 
-    async def serve(self, event: RolloutChanged, at: datetime, trace: str | None) -> None:
-        """Who serves now, as a step of the rollout it belongs to."""
+    async def serve(self, event: RolloutChanged, at: datetime, trace: str | None) -> int:
+        """Who serves now, as a step of the rollout it belongs to; returns that one's first revision."""
         challenger = event.challenger.version if event.challenger else None
         rollout = await self._rollout_of(event, at, trace)
         state = (event.phase, event.champion.version, challenger, event.share, event.step, event.frozen)
         await self._run("serve", event.model, event.revision, *state)
         await self._run("add_step", event.model, event.revision, rollout, *state, event.reason, at)
+        return rollout
 
     async def _rollout_of(self, event: RolloutChanged, at: datetime, trace: str | None) -> int:
         """Its own if it tries or promotes a version; otherwise (a freeze, a champion restored) the latest."""
@@ -225,8 +230,12 @@ class Store:
             await self.end_rollout(event.model, tried, outcome="promoted", reason=event.reason, at=at)
         return event.revision
 
-    async def end_rollout(self, model: str, version: int, *, outcome: str, reason: str, at: datetime) -> None:
-        await self._run("end_rollout", model, version, outcome, reason, at)
+    async def end_rollout(
+        self, model: str, version: int, *, outcome: str, reason: str, at: datetime
+    ) -> tuple[int, str | None] | None:
+        """Returns the rollout's first revision and its outcome before; None when the version was never rolled out."""
+        rows = await self._rows("end_rollout", model, version, outcome, reason, at)
+        return (rows[0]["first_revision"], rows[0]["before"]) if rows else None
 
     async def withdraw(self, model: str, version: int, withdrawn: dict[str, Any]) -> None:
         await self._run("withdraw", model, version, withdrawn)
@@ -285,10 +294,3 @@ class Store:
         """Write a row that is sealed already."""
         about = (datetime.fromisoformat(row.at), row.actor, row.action, row.subject, row.reason, row.what)
         await self._run("add_audit", row.position, *about, row.event_id, row.previous_hash, row.hash)
-
-    # rebuilding
-
-    async def lock_rebuild(self) -> bool:
-        """Take turns with other starters until the transaction ends; is there nothing yet?"""
-        await self._run("lock_rebuild")
-        return bool(await self._value("is_empty"))

@@ -52,14 +52,6 @@ training: {{window: 60d, min_rows: 500, estimators: [logistic_regression]}}
 rollout: {{approval: {approval}}}
 """
 MODELS = {"flood": "none", "drought": "required", "ice": "four_eyes"}
-DUMPED = """
-SELECT c.relname AS name, bool_or(a.attname = 'position' AND a.attidentity <> '') AS numbered,
-       min(a.attname) FILTER (WHERE a.attname IN ('model', 'stream')) AS of
-FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r'
-  AND c.relname <> ALL (ARRAY['migration', 'outbox'])
-GROUP BY c.relname
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +91,8 @@ class World:
 
     async def act(self, path: str, role: str, name: str, status: int = 200) -> None:
         headers = {"Authorization": f"Bearer {self.tokens[role]}", "X-Actor": name}
-        answer = await self.client.post(path, json={"reason": f"{name} says so"}, headers=headers)
+        word = "text" if path.endswith("comments") else "reason"
+        answer = await self.client.post(path, json={word: f"{name} says so"}, headers=headers)
         assert answer.status_code == status, answer.text
 
     async def apply(self, lateness: str) -> None:
@@ -165,6 +158,7 @@ class _Life:
     async def decided(self, run_id: str) -> bool:
         """Whether people let it out."""
         policy, act = MODELS[self.model], self.world.act
+        await act(f"/models/{self.model}/comments", "operator", "ann")
         if policy == "none":
             return True
         version = await self.world.version_of(self.model, run_id, "awaiting_approval")
@@ -254,15 +248,8 @@ async def settled(pool: asyncpg.Pool, ids: set[str]) -> None:
 
 
 async def dump(pool: asyncpg.Pool) -> dict[str, list[str]]:
-    """Every row of every table but the outbox, sorted.
-
-    Surrogate keys leave gaps, so rows that have one are numbered within their model or stream instead.
-    """
-    found = {}
-    for table in await pool.fetch(DUMPED):
-        over = f"PARTITION BY {table['of']} " if table["of"] else ""
-        row = f"row_number() OVER ({over}ORDER BY position) || ' ' ||" if table["numbered"] else ""
-        without = "ARRAY['position']" if table["numbered"] else "ARRAY['received_at']"
-        query = f"SELECT {row} (to_jsonb(t) - {without})::text AS row FROM {table['name']} t ORDER BY 1"  # noqa: S608  # names from the catalogue
-        found[table["name"]] = [each["row"] for each in await pool.fetch(query)]
+    """Every row of every table but the outbox, sorted."""
+    found: dict[str, list[str]] = {}
+    for row in await pool.fetch("SELECT name, content FROM dumped() ORDER BY name, content"):
+        found.setdefault(row["name"], []).append(row["content"])
     return found

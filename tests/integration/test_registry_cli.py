@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
@@ -10,15 +11,16 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from cli import apply, orders, status
+from cli import apply, as_of, delivery, orders, status
 from services.registry.acts import Acts
 from services.registry.api import api
 from services.registry.app import MIGRATIONS
+from services.registry.past import Past
 from services.registry.reading import Reading
 from shared.health import serve
 from shared.settings import HttpSettings, KafkaSettings
 from tests.conftest import PoolFor
-from tests.integration.registry_kit import STREAM, changed, declare, hear, model, requested, validated
+from tests.integration.registry_kit import NOW, STREAM, changed, declare, hear, model, requested, validated
 from tests.integration.test_registry_api import DECLARED, SETTINGS, TOKENS
 
 Run = Callable[..., Awaitable[Result]]
@@ -26,7 +28,7 @@ Run = Callable[..., Awaitable[Result]]
 
 def commands() -> typer.Typer:
     app = typer.Typer(pretty_exceptions_enable=False)
-    for command in (apply.apply, status.status, *orders.COMMANDS):
+    for command in (apply.apply, status.status, as_of.as_of, delivery.delivery, *orders.COMMANDS):
         app.command()(command)
     return app
 
@@ -43,6 +45,7 @@ async def run(pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     app = api(SETTINGS)
     app.state.acts = Acts(pool=pool, kafka=KafkaSettings(bootstrap_servers="nowhere:1"))
     app.state.reading = Reading(pool)
+    app.state.past = Past(pool=pool)
     async with serve(app, HttpSettings()) as port:
         monkeypatch.setenv("MODELBUS_REGISTRY_URL", f"http://127.0.0.1:{port}")
         for role, token in TOKENS.items():
@@ -69,6 +72,33 @@ async def test_status_shows_who_serves_and_for_scripts_the_answer_itself(run: Ru
     assert "flood" in shown.stdout
     assert "v2 canary 25%" in shown.stdout
     assert json.loads(as_json.stdout)["models"][0]["serving"]["challenger"] == 2
+
+
+async def test_what_was_live_at_an_instant_is_told_with_its_reasons(run: Run, pool: asyncpg.Pool) -> None:
+    for number, event in enumerate((requested("a"), validated("a"), changed(1, "serving", 1), validated("b"))):
+        await hear(pool, event, at=NOW + timedelta(minutes=number))
+    await hear(pool, changed(2, "canary", 1, 2, share=0.25), at=NOW + timedelta(minutes=5))
+
+    before, then = await run("as-of", "flood", "2026-01-01T12:01"), await run("as-of", "flood", "2026-01-01T12:04:30")
+    later, never = await run("as-of", "flood", "2026-01-02"), await run("as-of", "flood", "2025-01-01")
+
+    assert "nobody yet" in before.stdout
+    assert "v1 registered" in before.stdout
+    assert "champion    v1, since 2026-01-01T12:02" in then.stdout
+    assert "v1 champion, v2 registered" in then.stdout
+    assert "challenger  v2, 25% of the traffic, since 2026-01-01T12:05" in later.stdout
+    assert "roc_auc passed" in later.stdout
+    assert (never.exit_code, "was not declared at 2025-01-01" in never.stderr) == (1, True)
+
+
+async def test_delivery_is_told_by_the_clock(run: Run, pool: asyncpg.Pool) -> None:
+    for number, event in enumerate((requested("a"), validated("a"), changed(1, "serving", 1))):
+        await hear(pool, event, at=NOW + timedelta(minutes=number))
+
+    shown = await run("delivery", "flood")
+
+    assert "lead time             0:02:00" in shown.stdout
+    assert "change failure rate   0.0%, 0 were taken back" in shown.stdout
 
 
 async def test_a_dry_run_shows_what_would_change(run: Run, tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ import asyncpg
 import httpx
 import pytest
 from confluent_kafka import Producer
+from typer.testing import CliRunner, Result
 
+from cli import record
 from compose.embedded.stack import Stack
 from schemas.envelope import Envelope
 from schemas.events.registry import AuditAdvanced, ModelRegistered
@@ -78,10 +80,46 @@ async def test_a_record_that_is_dropped_is_rebuilt_equal_and_goes_on(pool: async
         await world.act("/models/flood/unfreeze", "operator", "ann")
 
     assert len(before["audit"]) > 100
-    assert {table for table, rows in before.items() if not rows} == set()
+    assert before.keys() == await tables(pool)
     assert after == before
     assert (verdict["broken"], verdict["rows"], again) == (None, len(before["audit"]), words)
     assert await pool.fetchval("SELECT max(position) FROM audit") == len(before["audit"]) + 1
+
+
+async def tables(pool: asyncpg.Pool) -> set[str]:
+    names = await pool.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'registry'")
+    return {row["tablename"] for row in names} - {"migration", "outbox"}
+
+
+async def run(*arguments: str) -> Result:
+    """`modelbus registry …`, in a thread, as the registry lives in this loop."""
+    return await asyncio.to_thread(lambda: CliRunner().invoke(record.app, arguments))
+
+
+async def test_a_record_is_checked_against_the_bus_beside_a_registry_that_goes_on(
+    pool: asyncpg.Pool, lived: Lived
+) -> None:
+    async with opened():
+        equal = await run("check")
+        await pool.execute("UPDATE version SET stage = 'champion' WHERE model = 'flood' AND version = 1")
+        await pool.execute("DELETE FROM alert WHERE model = 'ice'")
+        different = await run("check")
+    await pool.execute("DROP SCHEMA registry CASCADE")  # and is made again for whoever comes next
+
+    assert (equal.exit_code, different.exit_code) == (0, 1), equal.output + different.output
+    assert "equal: the record is what the bus tells" in equal.output
+    assert [line.partition(":")[0] for line in different.output.splitlines()] == ["alert", "version"]
+    assert await pool.fetchval("SELECT count(*) FROM pg_namespace WHERE nspname = 'registry_beside'") == 0
+
+
+async def test_a_running_registry_whose_record_is_dropped_ends_so_that_it_starts_anew(
+    pool: asyncpg.Pool, lived: Lived
+) -> None:
+    async with opened() as service:
+        await pool.execute("DROP SCHEMA registry CASCADE")
+        relay = next(loop for loop in service.loops if loop.get_name() == "relay")
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await asyncio.wait_for(relay, timeout=120)
 
 
 async def test_who_was_live_at_any_instant_is_told_as_it_was_kept_by_hand(lived: Lived) -> None:

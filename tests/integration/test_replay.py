@@ -18,8 +18,12 @@ from confluent_kafka.admin import AdminClient
 from typer.testing import CliRunner, Result
 
 from cli.replay import replay
+from cli.value import value
 from compose.embedded.stack import Stack
+from schemas.events.deployer import RolloutEnded, RolloutSwitched
+from schemas.events.parts import Release
 from schemas.events.validator import ModelRejected, ModelValidated
+from schemas.specs import Costs
 from schemas.topics import DATA, LABELS, PREDICTIONS
 from services.deployer.consuming import GROUP
 from services.registry.app import MIGRATIONS
@@ -32,6 +36,7 @@ from tests.scoring_world import EPOCH, NOTHING, World, changed, scorers, until
 
 pytestmark = pytest.mark.stack
 EVENTS = 600
+FELL = 60  # offset
 Run = Callable[..., Awaitable[Result]]
 
 
@@ -42,11 +47,10 @@ async def pool(pool_for: PoolFor) -> asyncpg.Pool:
 
 @pytest.fixture
 async def run(pool: asyncpg.Pool, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Run]:
-    command = typer.Typer()
-    command.command()(replay)
-
-    async def invoke(*arguments: str) -> Result:
-        return await asyncio.to_thread(lambda: CliRunner().invoke(command, arguments, catch_exceptions=False))
+    async def invoke(*arguments: str, command: Callable[..., None] = replay) -> Result:
+        app = typer.Typer()
+        app.command()(command)
+        return await asyncio.to_thread(lambda: CliRunner().invoke(app, arguments, catch_exceptions=False))
 
     monkeypatch.setenv("COLUMNS", "200")
     async with reachable(pool, monkeypatch):
@@ -59,7 +63,8 @@ async def test_a_span_is_scored_again_by_any_version_from_the_log_and_the_table_
     world = await World.made("past")
     model = world.models[0].model
     first, second = world.release(1), world.release(2)
-    await declare(pool, world.stream, *world.models)
+    costs = Costs(false_positive=1, false_negative=5)
+    await declare(pool, world.stream, *(each.model_copy(update={"costs": costs}) for each in world.models))
     about: dict[str, Any] = {"model": model, "gates": (), "report": NOTHING}
     await hear(pool, ModelValidated(run_id="a", candidate=first.candidate, **about), run_id="a")
     await hear(pool, ModelRejected(run_id="b", candidate=second.candidate, explanation="worse", **about), run_id="b")
@@ -76,6 +81,8 @@ async def test_a_span_is_scored_again_by_any_version_from_the_log_and_the_table_
     again = json.loads((await run(f"{model}:1", *span, "--out", str(lines), "--json")).stdout)
     other = json.loads((await run(f"{model}:2", *span, "--out", str(table), "--json")).stdout)
     told = await run(f"{model}:2", *span)
+    await fall(pool, first, second)
+    worth = json.loads((await run(model, *span, "--json", command=value)).stdout)
 
     served = {each["event_id"]: each for each in world.predictions()}
     wanted = {f"e{number}" for number in range(60, 540)}
@@ -91,7 +98,31 @@ async def test_a_span_is_scored_again_by_any_version_from_the_log_and_the_table_
     assert other["beside"]["1"]["changed_labels"] == changed_labels
     assert other["beside"]["1"]["equal_scores"] < 480
     assert f"{model}:2 answers 480 records" in told.stdout
+    instead = [row for row in others if row["truth"] is not None and row["offset"] >= FELL]
+    served_cost, cost = (sum(map(priced(name), instead)) for name in ("served_label", "label"))
+    assert worth["retraining"]["1"]["labelled"] == 240
+    assert worth["retraining"]["1"]["earned"] == 0
+    assert worth["rollbacks"]["2"] == {
+        "labelled": len(instead), "cost": served_cost, "instead": cost, "earned": cost - served_cost,
+    }  # fmt: skip
+    assert 0 < len(instead) < 240
     assert ends(world) == before
+
+
+def priced(name: str) -> Callable[[dict[str, Any]], float]:
+    """What an answer costs: a false alarm one, a miss five."""
+    return lambda row: 0.0 if row[name] == row["truth"] else 5.0 if row["truth"] == "true" else 1.0
+
+
+async def fall(pool: asyncpg.Pool, first: Release, second: Release) -> None:
+    """The record says that the second version was tried, and fell at the same offset of every partition."""
+    model = first.candidate.model
+    for step in (changed(1, first), changed(2, first, second), changed(3, first)):
+        await hear(pool, step)
+    for partition in range(4):
+        place = {"partition": partition, "offset": FELL, "revision": 3}
+        await hear(pool, RolloutSwitched(model=model, stream=first.candidate.spec.stream, **place))
+    await hear(pool, RolloutEnded(model=model, revision=3, version=2, outcome="rolled_back", reason="worse"))
 
 
 async def test_what_cannot_be_replayed_is_said_in_words(run: Run, pool: asyncpg.Pool) -> None:

@@ -12,6 +12,7 @@ from cli.demonstration.picture import Picture
 from cli.demonstration.plan import NOTHING_PROMISED, Promises
 from cli.demonstration.quality import Gain, Served
 from cli.demonstration.reading import Said
+from cli.demonstration.resolving import Resolved, missing
 from cli.demonstration.traces import Trace
 from schemas.envelope import Envelope
 from schemas.events.base import Event
@@ -245,3 +246,25 @@ def test_the_picture_tells_the_news_and_forgets_evidence_that_is_over() -> None:
     assert picture.news[0] == "m: training requested (first): why"
     assert picture.news[-1] == "m: v2 promoted: better"
     assert "m: v1 serving, v2 canary 25%: so" in picture.news
+
+
+def test_predictions_resolve_when_every_answer_is_whole_and_quick() -> None:
+    def asked(seconds: float, *missing: str) -> Resolved:
+        return Resolved(prediction="e1@m:1", seconds=seconds, missing=missing)
+
+    assert checks.predictions_resolve([]).ok is None
+    assert checks.predictions_resolve([asked(0.1), asked(0.9)]).ok is True
+    assert checks.predictions_resolve([asked(0.1), asked(1.1)]).ok is False
+    assert "report" in checks.predictions_resolve([asked(0.1, "report")]).explanation
+
+
+def test_what_an_answer_lacks_is_named() -> None:
+    whole = {
+        "run": {"request": "drift"}, "made_with": {"code_version": "c0de", "libraries": {"numpy": "2"}},
+        "cut": {"data_offsets": {"0": 1}, "labels_offsets": {"0": 1}}, "gates": [1], "report": {"digest": "d"},
+        "approval": "none", "approvals": [], "rollouts": [1], "trace_id": "ab",
+    }  # fmt: skip
+
+    assert list(missing(whole)) == []
+    assert list(missing(whole | {"made_with": None, "rollouts": []})) == ["code", "libraries", "rollouts"]
+    assert list(missing(whole | {"approval": "required"})) == ["approvals"]

@@ -58,13 +58,14 @@ class History:
     def is_empty(self) -> bool:
         return not self.heads and not self.done
 
-    def rows(self) -> list[Row]:
-        """The whole audit log, oldest first.
+    def rows(self, until: int | None = None) -> list[Row]:
+        """The whole audit log, oldest first, or as far as it had come.
 
         Raises:
             NotRebuilt: a row is missing, or is not what was sealed.
         """
-        rows, seen = [row_of(self.heads[position]) for position in sorted(self.heads)], Verification()
+        positions = sorted(each for each in self.heads if until is None or each <= until)
+        rows, seen = [row_of(self.heads[position]) for position in positions], Verification()
         if broken := seen.follow(rows):
             raise NotRebuilt(f"row {broken.position} of the audit log as the bus tells it: {broken.why}")
         return rows

@@ -67,7 +67,7 @@ def check_awaiting(stage: str, expires_at: datetime | None, now: datetime) -> No
 def is_approved(policy: str, actors: Collection[str]) -> bool:
     """Whether the people who said yes are enough; the same person twice is one, and four eyes have two names.
 
-    A token proves the role; the name is its holder's word, which the audit keeps.
+    A name is proven where approvers have tokens of their own; else it is its holder's word, which the audit keeps.
 
     >>> is_approved("four_eyes", ["approver:ann", "approver"])
     False
