@@ -32,6 +32,6 @@ def _acts(request: Request) -> Acts:
 
 @erasures.post("/erasures")
 async def note_erasure(receipt: Receipt, actor: Approver, acts: Annotated[Acts, Depends(_acts)]) -> Ordered:
-    """Note that an entity was erased, as `modelbus forget` did."""
+    """Note that an entity was erased from what is kept, by whoever did it and holds the receipt."""
     said = EntityForgotten(actor=str(actor), **receipt.model_dump())
     return Ordered(event_id=await acts.forget(said))
