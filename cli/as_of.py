@@ -1,14 +1,12 @@
 """`modelbus as-of`: what was live at an instant, and why."""
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from cli.client import registry
+from cli.client import registry, show
 from cli.orders import Model, model_path
 
 Json = dict[str, Any]
@@ -35,11 +33,7 @@ def as_of(
     instant = at if at.tzinfo else at.replace(tzinfo=UTC)
     with registry("viewer") as client:
         found = client.get(f"{model_path(model)}/as-of", at=instant.isoformat())
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
-        return
-    for name, words in told(found):
-        Console().print(f"{name:<12}{words}", markup=False, highlight=False, soft_wrap=True)
+    show(found, told, width=12, as_json=as_json)
 
 
 def told(found: Json) -> Iterator[tuple[str, str]]:

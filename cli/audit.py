@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from cli.client import Registry, fail, registry
+from cli.client import Registry, fail, registry, say
 from cli.orders import version_path
 
 app = typer.Typer(help="The audit log: who did what, and why.", no_args_is_help=True)
@@ -28,12 +27,12 @@ def verify(
     upto = f"intact up to row {found['rows']:,}"
     if broken := found["broken"]:
         fail(f"the audit log is {upto} and broken at {broken['position']:,}: {broken['why']}")
-    _say(f"the audit log is {upto}; the bus tells of it up to {found['said_up_to']:,}")
-    _say(f"head {found['hash']}")
+    say(f"the audit log is {upto}; the bus tells of it up to {found['said_up_to']:,}")
+    say(f"head {found['hash']}")
     if wrong:
         fail("\n".join(wrong))
     if artifacts:
-        _say("every artifact and report has the digest that is recorded")
+        say("every artifact and report has the digest that is recorded")
 
 
 def _wrong(client: Registry) -> Iterator[str]:
@@ -56,10 +55,6 @@ def export(
         for row in client.pages("/audit"):
             file.write(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n")
             rows, head = rows + 1, row["hash"]
-    _say(f"{rows:,} rows written to {out}")
+    say(f"{rows:,} rows written to {out}")
     if rows:
-        _say(f"head {head}")
-
-
-def _say(words: str) -> None:
-    Console().print(words, markup=False, highlight=False, soft_wrap=True)
+        say(f"head {head}")

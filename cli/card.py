@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from cli.client import registry
+from cli.client import registry, say
 from cli.orders import Version, version_path
 
 
@@ -23,4 +22,4 @@ def card(
     with registry("viewer") as client:
         data = client.read(version_path(version) + ("/card.json" if as_json else "/card"))
     path.write_bytes(data)
-    Console().print(f"{path} is the model card of {version}", markup=False, highlight=False, soft_wrap=True)
+    say(f"{path} is the model card of {version}")

@@ -1,9 +1,10 @@
 """The registry's HTTP API, as the commands and the demo use it."""
 
 import getpass
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Literal, NoReturn, Self
@@ -154,6 +155,20 @@ def registry(role: Role, *, actor: str | None = None) -> Iterator[Registry]:
             yield client
     except RegistryError as error:
         fail(str(error))
+
+
+def say(words: str) -> None:
+    """Words as they are, whatever brackets they hold, in lines of any length."""
+    Console().print(words, markup=False, highlight=False, soft_wrap=True)
+
+
+def show(found: Json, told: Callable[[Json], Iterable[tuple[str, str]]], *, width: int, as_json: bool) -> None:
+    """An answer of the registry: as it is, for scripts, or a line for each name and what is told of it."""
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for name, words in told(found):
+        say(f"{name:<{width}}{words}")
 
 
 def fail(message: str) -> NoReturn:

@@ -1,14 +1,12 @@
 """`modelbus delivery`: how fast and how safely new versions of a model go live."""
 
-import json
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from cli.client import registry
+from cli.client import registry, show
 from cli.orders import Model, model_path
 
 
@@ -16,11 +14,7 @@ def delivery(model: Model, as_json: Annotated[bool, typer.Option("--json", help=
     """Lead time, deployment frequency, change failure rate and time to restore of MODEL, by the clock."""
     with registry("viewer") as client:
         found = client.get(f"{model_path(model)}/delivery")
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
-        return
-    for name, words in told(found):
-        Console().print(f"{name:<22}{words}", markup=False, highlight=False, soft_wrap=True)
+    show(found, told, width=22, as_json=as_json)
 
 
 def told(found: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.client import fail
+from cli.client import fail, say
 from cli.letters import kafka_settings
 from schemas.events.monitor import AlertRaised
 from schemas.specs import Monitoring
@@ -56,7 +56,7 @@ def incident(
         typer.echo(json.dumps(_said(said, cuts, verdict, asked, otherwise), indent=2))
     else:
         for line in _told(said, cuts, verdict, asked, otherwise):
-            Console().print(line, markup=False, highlight=False, soft_wrap=True)
+            say(line)
     if verdict.different:
         raise typer.Exit(1)
 

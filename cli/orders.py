@@ -4,9 +4,8 @@ import re
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from cli.client import Role, registry
+from cli.client import Role, registry, say
 
 VERSION_LIMIT = 2**31 - 1
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
@@ -67,7 +66,7 @@ def comment(
     version = None if not number else version_path(about).rpartition("/")[2]
     with registry("operator", actor=actor) as client:
         answer = client.post(f"{model_path(model)}/comments", text=text, version=version and int(version))
-    _say(f"{about}: said (event {answer['event_id']})")
+    say(f"{about}: said (event {answer['event_id']})")
 
 
 COMMANDS = (rollback, freeze, unfreeze, promote, train, approve, refuse, retire, comment)
@@ -77,14 +76,14 @@ def _order(model: str, order: str, reason: str, actor: str | None) -> None:
     path = f"{model_path(model)}/{order}"
     with registry("operator", actor=actor) as client:
         answer = client.act(path, reason)
-    _say(f"{model}: {order} ordered (event {answer['event_id']})")
+    say(f"{model}: {order} ordered (event {answer['event_id']})")
 
 
 def _decide(version: str, verdict: str, role: Role, reason: str, actor: str | None) -> None:
     path = f"{version_path(version)}/{verdict}"
     with registry(role, actor=actor) as client:
         answer = client.act(path, reason)
-    _say(f"{version} is {answer['stage']}{_still_needed(answer)}")
+    say(f"{version} is {answer['stage']}{_still_needed(answer)}")
 
 
 def model_path(model: str) -> str:
@@ -127,7 +126,3 @@ def _name(model: str) -> str:
     if not is_model_name(model):
         raise typer.BadParameter(f"expected a model's name, such as flight-delay, got {model!r}")
     return model
-
-
-def _say(message: str) -> None:
-    Console().print(message, markup=False, highlight=False, soft_wrap=True)

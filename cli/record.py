@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import asyncpg
 import typer
 from confluent_kafka import KafkaException
-from rich.console import Console
 
-from cli.client import Registry, RegistryError, fail
+from cli.client import Registry, RegistryError, fail, say
 from cli.letters import kafka_settings
 from shared import postgres
 from shared.errors import ModelbusError
@@ -32,7 +31,7 @@ def check() -> None:
     found = _compared()
     if found.different:
         fail("\n".join(_told(found)))
-    _say(f"equal: the record is what the bus tells, up to row {found.rows:,} of the audit log")
+    say(f"equal: the record is what the bus tells, up to row {found.rows:,} of the audit log")
 
 
 @app.command("rebuild")
@@ -45,12 +44,12 @@ def rebuild(
     """
     found = _compared()
     for line in _told(found):
-        _say(line)
+        say(line)
     if not yes:
         typer.confirm(f"Drop the record, and make {found.rows:,} acts again from the bus?", abort=True)
     asyncio.run(_drop())
     _await(found.rows)
-    _say(f"rebuilt: {found.rows:,} rows of the audit log and all that goes with them")
+    say(f"rebuilt: {found.rows:,} rows of the audit log and all that goes with them")
 
 
 def _compared() -> "Comparison":
@@ -104,7 +103,3 @@ def _await(rows: int) -> None:
             pass
         time.sleep(_AGAIN_SECONDS)
     fail(f"the registry has not made its record again in {_WITHIN_SECONDS:.0f} s; its log says why")
-
-
-def _say(words: str) -> None:
-    Console().print(words, markup=False, highlight=False, soft_wrap=True)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.client import actor_name, fail
+from cli.client import actor_name, fail, say
 from cli.letters import Letter, Mark, Wanted, kafka_settings, printable, read
 from cli.redriver import Redriver, batches
 from cli.verdicts import Verdicts
@@ -102,7 +102,7 @@ def _say(survey: Survey) -> None:
 
 
 def _print(words: str) -> None:
-    Console().print(printable(words), markup=False, highlight=False, soft_wrap=True)
+    say(printable(words))
 
 
 def _run(wanted: Wanted, actor: str) -> int:

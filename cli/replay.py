@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.client import fail, registry
+from cli.client import fail, registry, say
 from cli.letters import kafka_settings
 from cli.orders import Version, version_path
 from cli.span import Part, Span
@@ -81,7 +81,7 @@ def replay(
         typer.echo(json.dumps({"model": release.candidate.model, "version": release.version, **said}, indent=2))
         return
     for line in _told(version, said, out):
-        Console().print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line)
 
 
 def time_of(name: str, text: str) -> datetime:

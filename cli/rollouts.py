@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cli.client import Registry, fail, registry
+from cli.client import Registry, fail, registry, say
 from cli.evidence import words_of
 from cli.letters import kafka_settings
 from cli.orders import Model
@@ -44,11 +44,11 @@ def show(
         return
     live = {"serving": declared["serving"], "awaiting": [], "rollout": None}
     revision = declared["serving"]["rollout_revision"]
-    _say(f"{model} at revision {revision}: champion {champion(live)}, challenger {challenger(live)}")
+    say(f"{model} at revision {revision}: champion {champion(live)}, challenger {challenger(live)}")
     for rollout, policy in zip(reversed(found), reversed(policies), strict=True):
         Console().print(_steps(rollout))
         for line in (*words_of(rollout, policy), *_end(rollout)):
-            _say(line)
+            say(line)
 
 
 def _policy(client: Registry, rollout: Json) -> Policy:
@@ -114,7 +114,7 @@ def blast_radius(
     if parts:
         Console().print(_table(parts))
     for line in _sum(f"{model}:{version}", served, whole, withdrawn):
-        _say(line)
+        say(line)
 
 
 def _count(model: str, served: Served) -> dict[int, Part]:
@@ -184,7 +184,3 @@ def _sum(name: str, served: Served, whole: Part, withdrawn: Json | None) -> Iter
     if withdrawn:
         done = withdrawn.get("corrections")
         yield "withdrawn; corrections are under way" if done is None else f"withdrawn, with {done:,} corrections"
-
-
-def _say(words: str) -> None:
-    Console().print(words, markup=False, highlight=False, soft_wrap=True)

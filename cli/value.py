@@ -8,9 +8,8 @@ from typing import Annotated, Any
 import typer
 from confluent_kafka import KafkaException
 from deltalake.exceptions import DeltaError
-from rich.console import Console
 
-from cli.client import fail, registry
+from cli.client import fail, registry, say
 from cli.letters import kafka_settings
 from cli.orders import Model, model_path
 from cli.replay import asked, time_of
@@ -59,7 +58,7 @@ def value(
         typer.echo(json.dumps(said, indent=2))
         return
     for line in _told(said):
-        Console().print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line)
 
 
 def _past_of(model: str) -> tuple[Costs, int, list[Fall]]:

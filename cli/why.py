@@ -1,13 +1,11 @@
 """`modelbus why`: from a prediction to all that made the version which answered it."""
 
-import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from cli.client import registry
+from cli.client import registry, show
 from cli.orders import VERSION_LIMIT, is_model_name
 
 Json = dict[str, Any]
@@ -23,11 +21,7 @@ def why(
     model, version = version_of(prediction)
     with registry("viewer") as client:
         found = client.get(f"/lineage/{model}/{version}")
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
-        return
-    for name, words in told(found):
-        Console().print(f"{name:<10}{words}", markup=False, highlight=False, soft_wrap=True)
+    show(found, told, width=10, as_json=as_json)
 
 
 def version_of(prediction: str) -> tuple[str, int]:
