@@ -1,6 +1,6 @@
 """The registry's ladder of roles: who reads, who acts, who approves."""
 
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from fastapi import Depends, HTTPException, Path, Request
 from pydantic import SecretStr
@@ -20,12 +20,16 @@ Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Of a version.")]
 P = TypeVar("P")
 
 
-def part(request: Request, name: str, kind: type[P]) -> P:
-    """A part of the app, once it is open."""
-    found = getattr(request.app.state, name, None)
-    if not isinstance(found, kind):
-        raise HTTPException(503, "the registry is starting")
-    return found
+def part(name: str, kind: type[P]) -> Any:
+    """What a route needs of the app: a part of it, once it is open."""
+
+    def found(request: Request) -> P:
+        there = getattr(request.app.state, name, None)
+        if not isinstance(there, kind):
+            raise HTTPException(503, "the registry is starting")
+        return there
+
+    return Depends(found)
 
 
 def tokens_of(settings: Settings) -> dict[str, SecretStr]:

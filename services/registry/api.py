@@ -66,31 +66,15 @@ def api(settings: Settings) -> FastAPI:
     return app
 
 
-def _acts(request: Request) -> Acts:
-    return part(request, "acts", Acts)
-
-
-def _reading(request: Request) -> Reading:
-    return part(request, "reading", Reading)
-
-
-def _chain(request: Request) -> Chain:
-    return part(request, "chain", Chain)
-
-
-def _lineage(request: Request) -> Lineage:
-    return part(request, "lineage", Lineage)
-
-
 def _named(model: ModelName, version: Number) -> tuple[str, int]:
     return model, version
 
 
 Named = Annotated[tuple[str, int], Depends(_named)]
-Doing = Annotated[Acts, Depends(_acts)]
-Looking = Annotated[Reading, Depends(_reading)]
-Tracing = Annotated[Lineage, Depends(_lineage)]
-Chained = Annotated[Chain, Depends(_chain)]
+Doing = Annotated[Acts, part("acts", Acts)]
+Looking = Annotated[Reading, part("reading", Reading)]
+Tracing = Annotated[Lineage, part("lineage", Lineage)]
+Chained = Annotated[Chain, part("chain", Chain)]
 
 
 async def _yaml(request: Request, source: Annotated[str, Query(max_length=255)] = "<text>") -> list[Declaration]:

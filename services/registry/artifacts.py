@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import asyncpg
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 
 from schemas.events.parts import Artifact
 from services.registry.access import ModelName, Number, Viewer, part
@@ -64,16 +64,12 @@ class Stored:
         return StoredView(name=name, digest=artifact.digest, verdict="intact")
 
 
-def _stored(request: Request) -> Stored:
-    return part(request, "stored", Stored)
-
-
 @artifacts.get("/models/{model}/versions/{version}/artifacts")
 async def stored(
     model: ModelName,
     version: Number,
     _: Viewer,
-    looking: Annotated[Stored, Depends(_stored)],
+    looking: Annotated[Stored, part("stored", Stored)],
 ) -> ArtifactsView:
     """Every artifact of a version, read again and held against the digest that is recorded."""
     return await looking.of(model, version)

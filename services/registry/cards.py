@@ -6,7 +6,7 @@ from html import escape
 from typing import Annotated
 
 import asyncpg
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Response
 
 from schemas.events.parts import Card
 from services.registry.access import ModelName, Number, Viewer, part
@@ -64,11 +64,7 @@ def _standing(known: VersionView) -> Iterator[str]:
         yield f"its rollout ended {known.rollout.outcome.replace('_', ' ')}: {known.rollout.reason}"
 
 
-def _cards(request: Request) -> Cards:
-    return part(request, "cards", Cards)
-
-
-Drawn = Annotated[Cards, Depends(_cards)]
+Drawn = Annotated[Cards, part("cards", Cards)]
 
 
 @cards.get(

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import asyncpg
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.registry.access import ModelName, Operator, Viewer, part
@@ -43,23 +43,17 @@ async def comments_of(pool: asyncpg.Pool, model: str, version: int | None = None
     return [CommentView.model_validate(dict(row)) for row in rows]
 
 
-def _acts(request: Request) -> Acts:
-    return part(request, "acts", Acts)
-
-
-def _reading(request: Request) -> Reading:
-    return part(request, "reading", Reading)
-
-
 @comments.post("/models/{model}/comments")
-async def comment(model: ModelName, remark: Remark, actor: Operator, acts: Annotated[Acts, Depends(_acts)]) -> Ordered:
+async def comment(
+    model: ModelName, remark: Remark, actor: Operator, acts: Annotated[Acts, part("acts", Acts)]
+) -> Ordered:
     """Say something about a model, or a version of it."""
     said = await acts.comment(model, remark.version, Word(actor=str(actor), reason=remark.text))
     return Ordered(event_id=said)
 
 
 @comments.get("/models/{model}/comments")
-async def read(model: ModelName, _: Viewer, reading: Annotated[Reading, Depends(_reading)]) -> CommentsView:
+async def read(model: ModelName, _: Viewer, reading: Annotated[Reading, part("reading", Reading)]) -> CommentsView:
     """What was said about a model and its versions."""
     await reading.model(model)
     return CommentsView(comments=await comments_of(reading.pool, model))

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 
 from services.registry.access import ModelName, Viewer, part
 from services.registry.domain.delivery import Delivery, delivery
@@ -36,11 +36,7 @@ async def measured(reading: Reading, model: str, now: datetime) -> Delivery:
     return delivery([(row["at"], row["champion"]) for row in steps], requested, now)
 
 
-def _reading(request: Request) -> Reading:
-    return part(request, "reading", Reading)
-
-
 @delivering.get("/models/{model}/delivery")
-async def read(model: ModelName, _: Viewer, reading: Annotated[Reading, Depends(_reading)]) -> DeliveryView:
+async def read(model: ModelName, _: Viewer, reading: Annotated[Reading, part("reading", Reading)]) -> DeliveryView:
     """How fast and how safely new versions go live."""
     return DeliveryView(model=model, **asdict(await measured(reading, model, datetime.now(UTC))))

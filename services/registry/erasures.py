@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 from pydantic import AwareDatetime, ConfigDict, Field
 
 from schemas.events.parts import Digest
@@ -26,12 +26,8 @@ class Receipt(Because):
     expires_at: AwareDatetime | None
 
 
-def _acts(request: Request) -> Acts:
-    return part(request, "acts", Acts)
-
-
 @erasures.post("/erasures")
-async def note_erasure(receipt: Receipt, actor: Approver, acts: Annotated[Acts, Depends(_acts)]) -> Ordered:
+async def note_erasure(receipt: Receipt, actor: Approver, acts: Annotated[Acts, part("acts", Acts)]) -> Ordered:
     """Note that an entity was erased from what is kept, by whoever did it and holds the receipt."""
     said = EntityForgotten(actor=str(actor), **receipt.model_dump())
     return Ordered(event_id=await acts.forget(said))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Body, Depends, Query, Request, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
@@ -174,11 +174,7 @@ def _name_in(condition: str) -> str | None:
     return names[0] if names else None
 
 
-def _shelf(request: Request) -> Shelf:
-    return part(request, "shelf", Shelf)
-
-
-Shelves = Annotated[Shelf, Depends(_shelf)]
+Shelves = Annotated[Shelf, part("shelf", Shelf)]
 
 
 @mlflow.get("/mlflow/registered-models/search")

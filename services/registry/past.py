@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import asyncpg
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 
 from schemas.events.parts import Gate
@@ -108,11 +108,7 @@ class Past:
         return [dict(row) for row in await self.pool.fetch(QUERIES[query], *arguments)]
 
 
-def _past(request: Request) -> Past:
-    return part(request, "past", Past)
-
-
 @past.get("/models/{model}/as-of")
-async def as_of(model: ModelName, _: Viewer, looking: Annotated[Past, Depends(_past)], at: Instant) -> AsOfView:
+async def as_of(model: ModelName, _: Viewer, looking: Annotated[Past, part("past", Past)], at: Instant) -> AsOfView:
     """What was live at an instant, and why."""
     return await looking.of(model, at)
