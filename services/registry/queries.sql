@@ -342,7 +342,7 @@ SELECT stage, count(*) AS versions FROM version WHERE model = $1 GROUP BY stage 
 SELECT version FROM version WHERE model = $1 AND stage = 'awaiting_approval' ORDER BY version
 
 -- name: read_rollouts
--- Rollouts of a model, newest first.
+-- Rollouts of a model, or those that tried one version, newest first.
 SELECT r.*,
        (SELECT e.measured FROM rollout_evidence e
         WHERE e.model = r.model AND e.challenger = r.version AND e.revision = ANY(o.revisions)
@@ -353,21 +353,8 @@ SELECT r.*,
 FROM rollout r CROSS JOIN LATERAL (
     SELECT array_agg(s.revision) AS revisions FROM rollout_step s
     WHERE s.model = r.model AND s.first_revision = r.first_revision) o
-WHERE r.model = $1 AND r.first_revision < $2 ORDER BY r.first_revision DESC LIMIT $3
-
--- name: read_rollouts_of
--- Rollouts of a version, newest first.
-SELECT r.*,
-       (SELECT e.measured FROM rollout_evidence e
-        WHERE e.model = r.model AND e.challenger = r.version AND e.revision = ANY(o.revisions)
-        ORDER BY e.measured_at DESC, e.revision DESC LIMIT 1) AS evidence,
-       ARRAY(SELECT c.scoring FROM rollout_scoring c
-             WHERE c.model = r.model AND c.challenger = r.version AND c.revision = ANY(o.revisions)
-             ORDER BY c.revision) AS scorings
-FROM rollout r CROSS JOIN LATERAL (
-    SELECT array_agg(s.revision) AS revisions FROM rollout_step s
-    WHERE s.model = r.model AND s.first_revision = r.first_revision) o
-WHERE r.model = $1 AND r.version = $2 ORDER BY r.first_revision DESC
+WHERE r.model = $1 AND r.first_revision < $2 AND ($4::integer IS NULL OR r.version = $4)
+ORDER BY r.first_revision DESC LIMIT $3
 
 -- name: read_steps
 -- The revisions of rollouts, oldest first, with the offsets at which partitions followed.

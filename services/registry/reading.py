@@ -89,12 +89,12 @@ class Reading:
 
     async def rollouts(self, model: str, after: int | None, limit: int) -> Page[RolloutView]:
         await self.model(model)
-        rows = await self._rows("read_rollouts", model, END_OF_VERSIONS if after is None else after, limit)
+        rows = await self._rows("read_rollouts", model, END_OF_VERSIONS if after is None else after, limit, None)
         return _page(await self._with_steps(model, rows), rows, "first_revision", limit)
 
     async def rollouts_of(self, model: str, version: int) -> list[RolloutView]:
         """All that tried a version, newest first."""
-        return await self._with_steps(model, await self._rows("read_rollouts_of", model, version))
+        return await self._with_steps(model, await self._rows("read_rollouts", model, END_OF_VERSIONS, None, version))
 
     async def _with_steps(self, model: str, rollouts: Sequence[dict[str, Any]]) -> list[RolloutView]:
         steps = await self._rows("read_steps", model, [rollout["first_revision"] for rollout in rollouts])
