@@ -114,15 +114,7 @@ class StreamDecoder:
 
     def decode(self, values: Sequence[bytes | None]) -> Batch:
         """Decode a batch; refusals are in the result, nothing is raised."""
-        records, positions, refused = self._in_runs(values)
-        if not {record.time.year for record in records} <= _YEARS:
-            kept = [
-                (record, place) for record, place in zip(records, positions, strict=True) if record.time.year in _YEARS
-            ]
-            odd = sorted(set(positions) - {place for _, place in kept})
-            refused = sorted([*refused, *(self._refusal(place, values[place]) for place in odd)], key=_position)
-            records, positions = [record for record, _ in kept], [place for _, place in kept]
-        return self._checked(records, positions, refused)
+        return self._checked(*self._in_runs(values))
 
     def _in_runs(self, values: Sequence[bytes | None]) -> tuple[list[Record], list[int], list[RefusedRecord]]:
         """The good ones, their positions, and the others: no line of Python runs for a record between two bad ones."""
@@ -173,13 +165,14 @@ class StreamDecoder:
         return matrix
 
     def _checked(self, records: list[Record], positions: list[int], refused: list[RefusedRecord]) -> Batch:
-        """Flag or refuse what is out of range or unseen; the other records keep their order."""
+        """Flag or refuse what is out of range or unseen, refuse odd years; the other records keep their order."""
         batch = Batch(records=records, positions=positions, matrix=self._matrix(records), refused=refused)
         odd = (batch.matrix < self._lows) | (batch.matrix > self._highs)
         odd[:, self._categories] = np.isnan(batch.matrix[:, self._categories])
-        if not odd.any():
+        dropped = _odd_years(records)
+        if not dropped and not odd.any():
             return batch
-        names, dropped = list(self.spec.features), dict[int, str]()
+        names = list(self.spec.features)
         for row, index in np.argwhere(odd).tolist():
             name = names[index]
             value = getattr(records[row].features, name)
@@ -236,9 +229,18 @@ def _decoded(decoder: "msgspec.json.Decoder[Any]", value: bytes | None) -> Any:
     if len(value) > MAX_EVENT_BYTES:
         raise msgspec.ValidationError(f"expected at most {MAX_EVENT_BYTES} bytes, got {len(value)}")
     record = decoder.decode(value)
-    if record.time.year not in _YEARS:
-        raise msgspec.ValidationError(f"time: expected a year between 2 and 9998, got {record.time.year}")
+    for error in _odd_years([record]).values():
+        raise msgspec.ValidationError(error)
     return record
+
+
+def _odd_years(records: Sequence[Any]) -> dict[int, str]:
+    """Rows whose year not every time zone can tell, and what is wrong with each."""
+    years = [record.time.year for record in records]
+    if _YEARS.issuperset(years):
+        return {}
+    error = "time: expected a year between 2 and 9998, got {}"
+    return {row: error.format(year) for row, year in enumerate(years) if year not in _YEARS}
 
 
 def _finding(feature: Feature, name: str, value: Any) -> tuple[str, str, bool]:
@@ -255,10 +257,6 @@ def _finding(feature: Feature, name: str, value: Any) -> tuple[str, str, bool]:
     raise AssertionError(f"{name}: a bool has no odd values")
 
 
-def _position(refused: RefusedRecord) -> int:
-    return refused.position
-
-
 def _without(batch: Batch, dropped: dict[int, str]) -> Batch:
     kept = [row for row in range(len(batch.records)) if row not in dropped]
     refused = [
@@ -269,7 +267,7 @@ def _without(batch: Batch, dropped: dict[int, str]) -> Batch:
         positions=[batch.positions[row] for row in kept],
         matrix=batch.matrix[kept],
         flags={new: batch.flags[old] for new, old in enumerate(kept) if old in batch.flags},
-        refused=sorted([*batch.refused, *refused], key=_position),
+        refused=sorted([*batch.refused, *refused], key=lambda each: each.position),
     )
 
 
