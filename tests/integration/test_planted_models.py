@@ -1,7 +1,6 @@
 """Bad models of each kind, really trained: each is stopped by the gate that should stop it, in words."""
 
 import re
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -82,18 +81,10 @@ class World:
 
 
 def stream_spec() -> StreamSpec:
-    features = {
-        "x": {"type": "float"},
-        "noise": {"type": "float"},
-        "kind": {"type": "category", "values": ["a", "b", "c"], "slice": True, "sensitive": True},
-        "flag": {"type": "bool"},
-        "ticket": {"type": "float"},  # its last digits say something
-        "settled": {"type": "float"},  # known only after the answer
-    }
-    return StreamSpec.model_validate(
-        {"stream": f"s{uuid.uuid4().hex[:10]}", "entity": "e", "features": features,
-         "label": {"type": "bool", "delay": "1h"}}
-    )  # fmt: skip
+    return parts.stream_spec(
+        ticket={"type": "float"},  # its last digits say something
+        settled={"type": "float"},  # known only after the answer
+    )
 
 
 def fill(tables: Tables, stream: StreamSpec) -> Cut:

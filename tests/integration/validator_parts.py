@@ -34,13 +34,13 @@ GATES: dict[str, Any] = {
 }
 
 
-def stream_spec() -> StreamSpec:
+def stream_spec(**more: Any) -> StreamSpec:
     features = {
         "x": {"type": "float"},
         "noise": {"type": "float"},
         "kind": {"type": "category", "values": ["a", "b", "c"], "slice": True, "sensitive": True},
         "flag": {"type": "bool"},
-    }
+    } | more
     return StreamSpec.model_validate(
         {"stream": f"s{uuid.uuid4().hex[:10]}", "entity": "e", "features": features,
          "label": {"type": "bool", "delay": "1h"}}
