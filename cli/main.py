@@ -1,34 +1,52 @@
 """The `modelbus` command."""
 
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
-from cli import (
-    apply,
-    as_of,
-    audit,
-    backfill,
-    card,
-    dead_letters,
-    delivery,
-    demo,
-    incident,
-    orders,
-    record,
-    replay,
-    reproduce,
-    rollouts,
-    stack_env,
-    status,
-    up,
-    value,
-    why,
-)
+from cli import stack_env
+
+_ORDERS = ("rollback", "freeze", "unfreeze", "promote", "train", "approve", "refuse", "retire", "comment")
+# command → what it runs, as `module:attribute`: a function, or an app of more commands; in the order of the help page
+_COMMANDS = {
+    **{name: f"{name}:{name}" for name in ("up", "demo", "apply", "status")},
+    **{name: f"orders:{name}" for name in _ORDERS},
+    **{name: f"{name}:{name}" for name in ("backfill", "why", "card")},
+    "as-of": "as_of:as_of",
+    **{name: f"{name}:{name}" for name in ("delivery", "value", "reproduce", "replay")},
+    "audit": "audit:app",
+    "registry": "record:app",
+    "incident": "incident:incident",
+    "dead-letters": "dead_letters:app",
+    "rollouts": "rollouts:app",
+}
+
+
+class OnDemand(TyperGroup):
+    """Commands whose modules are imported when they are asked for: most start without pandas, pyarrow and SciPy."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*_COMMANDS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in _COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module, attribute = _COMMANDS[cmd_name].split(":")
+        found, holder = getattr(import_module(f"cli.{module}"), attribute), typer.Typer()
+        if isinstance(found, typer.Typer):
+            holder.add_typer(found, name=cmd_name)
+        else:
+            holder.command(cmd_name, rich_help_panel="Orders" if module == "orders" else None)(found)
+        return get_group(holder).commands[cmd_name]
+
 
 app = typer.Typer(
     name="modelbus",
+    cls=OnDemand,
     help="Keeps machine-learning models good in production, over a message bus.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -45,26 +63,6 @@ def find_stack(
     """Commands that talk to a running stack find it by its folder, or by MODELBUS_* settings in the environment."""
     stack_env.load(stack)
 
-
-app.command()(up.up)
-app.command()(demo.demo)
-app.command()(apply.apply)
-app.command()(status.status)
-for order in orders.COMMANDS:
-    app.command(rich_help_panel="Orders")(order)
-app.command()(backfill.backfill)
-app.command()(why.why)
-app.command()(card.card)
-app.command()(as_of.as_of)
-app.command()(delivery.delivery)
-app.command()(value.value)
-app.command()(reproduce.reproduce)
-app.command()(replay.replay)
-app.add_typer(audit.app, name="audit")
-app.add_typer(record.app, name="registry")
-app.command()(incident.incident)
-app.add_typer(dead_letters.app, name="dead-letters")
-app.add_typer(rollouts.app, name="rollouts")
 
 if __name__ == "__main__":
     app()

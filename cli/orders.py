@@ -69,9 +69,6 @@ def comment(
     say(f"{about}: said (event {answer['event_id']})")
 
 
-COMMANDS = (rollback, freeze, unfreeze, promote, train, approve, refuse, retire, comment)
-
-
 def _order(model: str, order: str, reason: str, actor: str | None) -> None:
     path = f"{model_path(model)}/{order}"
     with registry("operator", actor=actor) as client:

@@ -7,12 +7,11 @@ from datetime import timedelta
 import asyncpg
 import httpx
 import pytest
-import typer
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import SecretStr, ValidationError
 from typer.testing import CliRunner
 
-from cli import orders
+from cli.main import app as modelbus
 from schemas.events.registry import ApprovalGiven, ModelApproved, ModelCommented
 from services.registry.acts import Acts
 from services.registry.api import api
@@ -68,12 +67,10 @@ async def over_http(url: str, act: str, token: str, name: str) -> int:
 
 
 async def by_command(url: str, act: str, token: str, name: str) -> int:
-    app, role = typer.Typer(), "APPROVER" if act != "retire" else "OPERATOR"
-    for command in orders.COMMANDS:
-        app.command()(command)
+    role = "APPROVER" if act != "retire" else "OPERATOR"
     environment = {"MODELBUS_REGISTRY_URL": url, f"MODELBUS_REGISTRY_{role}_TOKEN": token, "MODELBUS_ACTOR": name}
     arguments = [act, "flood:1", "--reason", f"{name} looked"]
-    done = await asyncio.to_thread(lambda: CliRunner().invoke(app, arguments, env=environment))
+    done = await asyncio.to_thread(lambda: CliRunner().invoke(modelbus, arguments, env=environment))
     return 200 if done.exit_code == 0 else 409
 
 
@@ -146,14 +143,11 @@ def test_approvers_tokens_are_long_and_their_own_and_their_names_plain() -> None
 
 
 async def test_what_people_say_of_a_version_stays_with_it(pool: asyncpg.Pool, url: str) -> None:
-    app = typer.Typer()
-    for command in orders.COMMANDS:
-        app.command()(command)
     environment = {"MODELBUS_REGISTRY_URL": url, "MODELBUS_REGISTRY_OPERATOR_TOKEN": TOKENS["operator"]}
 
     for about in ("flood:1", "flood", "flood:9", "drought"):
         arguments = ["comment", about, f"of {about}", "--as", "ann"]
-        done = await asyncio.to_thread(lambda: CliRunner().invoke(app, arguments, env=environment))  # noqa: B023
+        done = await asyncio.to_thread(lambda: CliRunner().invoke(modelbus, arguments, env=environment))  # noqa: B023
         assert done.exit_code == (0 if about in ("flood:1", "flood") else 1), done.output
 
     assert [(each.version, each.actor, each.text) for each in await comments_of(pool, "flood")] == [
@@ -167,11 +161,8 @@ async def test_what_people_say_of_a_version_stays_with_it(pool: asyncpg.Pool, ur
 
 
 async def test_forcing_a_promotion_needs_a_reason(url: str) -> None:
-    app = typer.Typer()
-    for command in orders.COMMANDS:
-        app.command()(command)
     environment = {"MODELBUS_REGISTRY_URL": url, "MODELBUS_REGISTRY_OPERATOR_TOKEN": TOKENS["operator"]}
 
-    bare = await asyncio.to_thread(lambda: CliRunner().invoke(app, ["promote", "flood"], env=environment))
+    bare = await asyncio.to_thread(lambda: CliRunner().invoke(modelbus, ["promote", "flood"], env=environment))
 
     assert (bare.exit_code, "--reason" in bare.output) == (2, True)

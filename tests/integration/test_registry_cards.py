@@ -10,7 +10,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.main import app as command
+from cli.main import app as modelbus
 from schemas.events.parts import Card
 from services.registry.acts import Acts, Word
 from services.registry.api import api
@@ -64,7 +64,7 @@ async def get(url: str) -> httpx.Response:
 
 
 async def run(*arguments: str) -> Result:
-    return await asyncio.to_thread(CliRunner().invoke, command, ["card", *arguments])
+    return await asyncio.to_thread(CliRunner().invoke, modelbus, ["card", *arguments])
 
 
 async def test_a_card_is_served_with_how_the_version_stands_and_may_run_nothing(url: str, pool: asyncpg.Pool) -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
-from cli import apply, as_of, delivery, orders, status
+from cli.main import app as modelbus
 from services.registry.acts import Acts
 from services.registry.api import api
 from services.registry.app import MIGRATIONS
@@ -24,13 +23,6 @@ from tests.integration.registry_kit import NOW, STREAM, changed, declare, hear, 
 from tests.integration.test_registry_api import DECLARED, SETTINGS, TOKENS
 
 Run = Callable[..., Awaitable[Result]]
-
-
-def commands() -> typer.Typer:
-    app = typer.Typer(pretty_exceptions_enable=False)
-    for command in (apply.apply, status.status, as_of.as_of, delivery.delivery, *orders.COMMANDS):
-        app.command()(command)
-    return app
 
 
 @pytest.fixture
@@ -54,7 +46,7 @@ async def run(pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         monkeypatch.setenv("COLUMNS", "200")
 
         async def invoke(*arguments: str) -> Result:
-            return await asyncio.to_thread(lambda: CliRunner().invoke(commands(), arguments, catch_exceptions=False))
+            return await asyncio.to_thread(lambda: CliRunner().invoke(modelbus, arguments, catch_exceptions=False))
 
         yield invoke
 

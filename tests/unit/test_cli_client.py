@@ -3,11 +3,10 @@
 import socket
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from cli import orders, status
 from cli.client import Registry, RegistryError
+from cli.main import app as modelbus
 
 TOKEN = {"MODELBUS_REGISTRY_OPERATOR_TOKEN": "operator-token"}
 
@@ -33,13 +32,10 @@ def test_a_higher_roles_token_will_do_and_a_lower_ones_will_not() -> None:
 
 
 def test_a_registry_that_is_not_up_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    app = typer.Typer()
-    for command in (status.status, *orders.COMMANDS):
-        app.command()(command)
     monkeypatch.setenv("MODELBUS_REGISTRY_URL", f"http://127.0.0.1:{closed_port()}")
     monkeypatch.setenv("MODELBUS_REGISTRY_OPERATOR_TOKEN", "operator-token")
 
-    found = CliRunner().invoke(app, ["status"])
+    found = CliRunner().invoke(modelbus, ["status"])
 
     assert found.exit_code == 1
     assert "does not answer" in found.stderr
@@ -48,22 +44,14 @@ def test_a_registry_that_is_not_up_is_told_in_words(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("version", ["flood", "flood:", "flood:x", ":3"])
 def test_a_version_is_written_model_colon_number(version: str) -> None:
-    app = typer.Typer()
-    for command in orders.COMMANDS:
-        app.command()(command)
-
-    found = CliRunner().invoke(app, ["approve", version])
+    found = CliRunner().invoke(modelbus, ["approve", version])
 
     assert found.exit_code == 2
     assert "MODEL:VERSION" in found.stderr
 
 
 def test_a_name_cannot_leave_its_place_in_the_path() -> None:
-    app = typer.Typer()
-    for command in orders.COMMANDS:
-        app.command()(command)
-
-    found = CliRunner().invoke(app, ["train", "../audit"])
+    found = CliRunner().invoke(modelbus, ["train", "../audit"])
 
     assert found.exit_code == 2
     assert "a model's name" in found.stderr
