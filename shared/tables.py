@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from minio.deleteobjects import DeleteObject
@@ -176,7 +175,7 @@ class Tables:
         owner: str,
         version: int | None,
         columns: Sequence[str] | None = None,
-        filters: ds.Expression | Sequence[tuple[str, str, Any]] | None = None,
+        filters: pc.Expression | Sequence[tuple[str, str, Any]] | None = None,
     ) -> pa.Table:
         """Rows of a pinned version, in no promised order; repeated records are still repeated.
 
