@@ -90,7 +90,7 @@ class Reader:
         self.consumer.assign([TopicPartition(topic, partition, start)])
         deadline = time.monotonic() + _STALLED_SECONDS
         while True:
-            records, place = _taken(self.consumer.consume(self._batch_records, _POLL_SECONDS))
+            records, place = _sorted(take(self.consumer, self._batch_records, _POLL_SECONDS))
             if wanted := [record for record in records if record.offset() < end]:
                 deadline = time.monotonic() + _STALLED_SECONDS
                 yield wanted
@@ -105,7 +105,7 @@ class Reader:
         Where it is None, the record says nothing.
         """
         low, high = span
-        while low < high:
+        while high - low > self._batch_records:
             middle = (low + high) // 2
             records = chain.from_iterable(self.read(topic, partition, middle, high))
             said = next(((record, held) for record in records if (held := holds(record)) is not None), None)
@@ -113,7 +113,18 @@ class Reader:
                 high = middle
             else:
                 low = said[0].offset() + 1
+        for record in chain.from_iterable(self.read(topic, partition, low, high)):
+            if held := holds(record):
+                break
+            if held is False:
+                low = record.offset() + 1
         return low
+
+
+def take(consumer: Consumer, most: int, seconds: float) -> list[Message]:
+    """What is there, after waiting so long for the first; `Consumer.consume` alone waits until there are `most`."""
+    first = consumer.poll(seconds)
+    return [] if first is None else [first, *consumer.consume(most - 1, 0)]
 
 
 def prediction_of(record: Message) -> Prediction | None:
@@ -124,7 +135,7 @@ def prediction_of(record: Message) -> Prediction | None:
         return None
 
 
-def _taken(messages: list[Message]) -> tuple[list[Message], int]:
+def _sorted(messages: list[Message]) -> tuple[list[Message], int]:
     """The records, and the offset that reading has come to: past the last record, or where an end was met."""
     records, place = [], 0
     for message in messages:

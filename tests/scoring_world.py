@@ -30,6 +30,7 @@ from schemas.topics import DATA, DEPLOYER, PREDICTIONS, SHADOW, TOPIC_OF
 from shared.kafka import control_topics, ensure_topics, model_topics, stream_topics
 from shared.matrix import signature_of
 from shared.objects import Objects, digest_of
+from shared.reading import take
 from shared.settings import KafkaSettings, S3Settings
 from shared.signing import CANDIDATE, ONNX
 
@@ -237,7 +238,7 @@ class World:
         unread, found = set(partitions), []
         deadline = time.monotonic() + 60
         while unread and time.monotonic() < deadline:
-            for message in consumer.consume(5000, 0.2):
+            for message in take(consumer, 5000, 0.2):
                 if (error := message.error()) is None:
                     found.append(message)
                 elif error.code() == KafkaError._PARTITION_EOF:

@@ -11,6 +11,7 @@ from schemas import envelope
 from schemas.envelope import Envelope
 from schemas.events.base import Event
 from schemas.topics import DATA, DEAD_LETTERS, LABELS, LIFECYCLE, PREDICTIONS, SHADOW
+from shared import reading
 from shared.settings import KafkaSettings
 
 _BATCH = 5000
@@ -108,8 +109,7 @@ def open_at_beginning(kafka: KafkaSettings, topics: Iterable[str]) -> tuple[Cons
 
 def take(consumer: Consumer, unread: set[tuple[str, int]]) -> Iterator[Raw]:
     """What is there now; partitions that are read to their end leave `unread`."""
-    messages: list[Any] = consumer.consume(_BATCH, _POLL_SECONDS)  # its own types allow for None everywhere
-    for message in messages:
+    for message in reading.take(consumer, _BATCH, _POLL_SECONDS):
         error = message.error()
         if error is None:
             yield Raw(

@@ -29,6 +29,7 @@ from services.deployer.switching import Switch, announce, switches_of
 from services.deployer.transactions import Transactions
 from services.deployer.view import View
 from shared.errors import Fatal
+from shared.reading import take
 from shared.settings import KafkaSettings
 
 _POLL_SECONDS = 0.05
@@ -142,8 +143,7 @@ class Stream:
         if not self._subscribed and not self._places:
             self._rest()
             return []
-        first = self._consumer.poll(seconds)
-        return [] if first is None else [first, *self._consumer.consume(most - 1, 0)]
+        return take(self._consumer, most, seconds)
 
     def _sorted_out(self, messages: Sequence[Record]) -> Batch:
         """By partition, without what was fetched before its partition moved."""

@@ -31,6 +31,7 @@ from services.deployer.serving import Known, Serving, Version, follow_up
 from shared import telemetry
 from shared.errors import Fatal, Refusal
 from shared.objects import Objects, Tampered
+from shared.reading import take
 from shared.runtime import Model, UnsafeModel
 from shared.settings import KafkaSettings, SigningSettings
 from shared.signing import Unverified
@@ -83,7 +84,7 @@ class View:
     def _follow(self, consumer: Consumer, stopped: Callable[[], bool]) -> None:
         unread = self._assign(consumer)
         while not stopped():
-            for message in consumer.consume(500, _POLL_SECONDS):
+            for message in take(consumer, 500, _POLL_SECONDS):
                 if (error := message.error()) is None:
                     self._hear(message)
                 elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # the client's own name for it

@@ -12,6 +12,7 @@ from schemas.envelope import read
 from schemas.events.deployer import RolloutSwitched
 from schemas.events.ingestor import Kind
 from schemas.topics import DATA, DEAD_LETTERS, DEPLOYER, PREDICTIONS, SHADOW
+from shared.reading import take
 from shared.settings import KafkaSettings, S3Settings
 from shared.tables import NoTable, Tables
 from tests.chaos.feed import NUMBER, Event
@@ -159,7 +160,7 @@ def _records(topic: str) -> Iterator[Any]:
         deadline = time.monotonic() + _READ_SECONDS
         while unread:
             assert time.monotonic() < deadline, f"{topic}: the ends of {unread} do not come within reach"
-            for message in reader.consume(5000, 0.2):
+            for message in take(reader, 5000, 0.2):
                 if (error := message.error()) is None:
                     yield message
                 elif error.code() == KafkaError._PARTITION_EOF:

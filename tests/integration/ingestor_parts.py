@@ -23,6 +23,7 @@ from schemas.events.registry import StreamApplied
 from schemas.specs import BoolFeature, CategoryFeature, FloatFeature, Label, StreamSpec
 from schemas.topics import DEAD_LETTERS, INGESTOR, MAX_RECORD_BYTES, REGISTRY
 from shared.kafka import control_topics, ensure_topics, stream_topics
+from shared.reading import take
 from shared.settings import KafkaSettings, S3Settings
 from shared.tables import NoTable, Tables
 
@@ -130,7 +131,7 @@ def everything(topic: str, partitions: int) -> list[Any]:
     try:
         reader.assign([TopicPartition(topic, p, 0) for p in wanted])
         while wanted:
-            for message in reader.consume(1000, 1.0):
+            for message in take(reader, 1000, 1.0):
                 if message.error() is None:
                     found.append(message)
                 elif message.error().code() == KafkaError._PARTITION_EOF:

@@ -22,6 +22,7 @@ from schemas.events.registry import ModelApplied, StreamApplied
 from schemas.specs import ModelSpec, StreamSpec
 from schemas.topics import DATA, LABELS, LIFECYCLE, MONITOR, TOPIC_OF
 from shared.kafka import control_topics, ensure_topics, model_topics, stream_topics
+from shared.reading import take
 from shared.settings import KafkaSettings
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
@@ -139,7 +140,7 @@ class Surroundings:
                 consumer.assign([place])
                 at = 0
                 while at < end:
-                    for message in consumer.consume(500, 1.0):
+                    for message in take(consumer, 500, 1.0):
                         assert message.error() is None
                         at = message.offset() + 1
                         said.append(read(message.headers(), message.value()))

@@ -24,6 +24,7 @@ from services.deployer.places import Record
 from services.deployer.settings import GatewaySettings
 from shared import records, telemetry
 from shared.errors import Fatal
+from shared.reading import take
 from shared.records import Prediction
 from shared.settings import KafkaSettings
 
@@ -181,7 +182,7 @@ class Exchange:
         while not stopped():
             self.beat = time.monotonic()
             self._obey()
-            messages = self._consume()
+            messages = take(self._consumer, 1000, _POLL_SECONDS)
             self._producer.poll(0)  # where events stand, before what answers them
             for message in messages:
                 self._hear(message)
@@ -210,10 +211,6 @@ class Exchange:
             self._orders.put((topic, following))
             return
         self._loop.call_soon_threadsafe(following.set_result, None)
-
-    def _consume(self) -> list[Record]:
-        first = self._consumer.poll(_POLL_SECONDS)
-        return [first, *self._consumer.consume(1000, 0)] if first is not None else []
 
     def _hear(self, message: Record) -> None:
         if (error := message.error()) is not None:
