@@ -77,6 +77,7 @@ def kafka(folder: Path, port: int, controller_port: int, *, cluster: str, proxie
     return Process(
         name="kafka",
         argv=java(
+            "-XX:TieredStopAtLevel=1",
             f"-Dlog4j2.configurationFile={LOGGING}",
             "-cp",
             path,
