@@ -165,7 +165,8 @@ async def test_what_was_heard_and_never_said_is_heard_again_and_said_once(pool: 
 
     async with opened():
         await settled(pool, {"lost", "half"})
-        words = await asyncio.to_thread(said_by_registry)
+        # by their ids: a relay that is stopped between saying and forgetting says it again, and inboxes hear it once
+        words = list({each.id: each for each in await asyncio.to_thread(said_by_registry)}.values())
 
     registered = [each.event for each in words if isinstance(each.event, ModelRegistered)]
     counted = Counter(each.release.candidate.run_id for each in registered)
