@@ -3,9 +3,6 @@
 import asyncio
 import dataclasses
 import json
-import resource
-import subprocess
-import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -161,24 +158,6 @@ async def test_a_candidate_that_is_worse_than_the_champion_is_rejected_and_says_
     assert [gate.name for gate in heard.event.gates if gate.verdict == "failed"] == ["roc_auc_vs_champion"]
     assert "champion version 4" in heard.event.explanation
     assert heard.event.report is not None
-
-
-async def test_judging_itself_costs_less_than_starting_a_child_that_can(pool: asyncpg.Pool, world: World) -> None:
-    candidate, start = parts.another_run(world.good), children_seconds()
-    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", f"import {CHILD}"], check=True)
-    started = children_seconds()
-
-    async with running(pool):
-        await hear_trained(pool, candidate)
-        await said(pool)
-
-    assert children_seconds() - started < 2 * (started - start)
-
-
-def children_seconds() -> float:
-    """Processor time of children that have ended; unlike wall time it does not count who else is busy."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 async def test_a_child_that_cannot_judge_is_tried_again_and_then_the_candidate_is_rejected(
