@@ -38,7 +38,7 @@ def s3(
         environment=bare_environment(
             AWS_ACCESS_KEY_ID=access_key,
             AWS_SECRET_ACCESS_KEY=secret_key,
-            GOMEMLIMIT="256MiB",
+            GOMEMLIMIT="512MiB",
             TMPDIR=str(folder / "tmp"),
             **keys,
         ),
