@@ -5,7 +5,7 @@ Roles form a ladder: a token of one grants all those before it. Each API brings 
 
 import re
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import SecretStr
 from starlette.datastructures import Headers
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.errors import Forbidden
@@ -46,6 +47,22 @@ class Needs:
         if self.role not in actor.granted:
             raise Forbidden(f"{request.method} {request.url.path}: expected the role {self.role}, got {actor.role}")
         return actor
+
+
+def bare_app(title: str, routes: Sequence[BaseRoute] = ()) -> FastAPI:
+    """An application with these routes alone, not even FastAPI's documentation, and without spans but our own.
+
+    FastAPI would make one for every request, probes too.
+    """
+    return FastAPI(
+        title=title,
+        routes=list(routes),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
 
 
 def roles_of(route: APIRoute) -> list[str]:

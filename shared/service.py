@@ -13,11 +13,11 @@ from typing import Any
 import asyncpg
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from shared import postgres, telemetry
 from shared.bus import Bus, Handlers
-from shared.health import Health, add_health, bare_app, serve
+from shared.health import Health, add_health, serve
 from shared.kafka import control_topics, ensure_topics, outbox_producer
 from shared.outbox import relay
 from shared.settings import HttpSettings, KafkaSettings, PostgresSettings, TelemetrySettings
@@ -49,7 +49,7 @@ async def open_service(
     http: HttpSettings,
     migrations: Sequence[Path],
     handlers: Callable[[Service], Handlers],
-    app: FastAPI | None = None,
+    app: Starlette | None = None,
     around: Callable[[Service], AbstractAsyncContextManager[None]] | None = None,
 ) -> AsyncIterator[Service]:
     """Everything open: database migrated, topics there, bus subscribed, outbox relayed, HTTP served.
@@ -62,7 +62,7 @@ async def open_service(
         await ensure_topics(kafka, control_topics(kafka))
         service = Service(name=name, kafka=kafka, pool=pool, health=health)
         async with (
-            serve(add_health(app or bare_app(), health), http),
+            serve(add_health(app or Starlette(), health), http),
             _started(outbox_producer(kafka, name)) as producer,
             around(service) if around else nullcontext(),
         ):

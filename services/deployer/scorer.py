@@ -10,12 +10,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from starlette.applications import Starlette
+
 from services.deployer.settings import ScorerSettings
 from services.deployer.stream import GUARANTEES, Stream
 from services.deployer.view import View
 from shared import telemetry
 from shared.errors import Fatal
-from shared.health import Health, add_health, bare_app, serve
+from shared.health import Health, add_health, serve
 from shared.kafka import control_topics, ensure_topics
 from shared.objects import Objects
 from shared.service import until_stopped
@@ -67,7 +69,7 @@ async def opened(settings: ScorerSettings, slot: int) -> AsyncIterator[list[asyn
     streams = [Stream(kafka=kafka, settings=settings, slot=slot, view=view, guarantee=each) for each in GUARANTEES]
     oldest = settings.stalled_after_seconds
     health.checks["stream"] = lambda: all(time.monotonic() - stream.beat < oldest for stream in streams)
-    async with serve(add_health(bare_app(), health), settings.port_of(slot)):
+    async with serve(add_health(Starlette(), health), settings.port_of(slot)):
         following, serving = _Loop("view", view.run), [_Loop(each.name, each.run) for each in streams]
         ends = [loop.ended() for loop in (following, *serving)]
         yield [asyncio.create_task(each) for each in (*ends, _watch(health, streams), _tidy())]

@@ -40,8 +40,7 @@ from services.registry.views import (
     VersionSummary,
     VersionView,
 )
-from shared.access import Actor, Doorkeeper
-from shared.health import bare_app
+from shared.access import Actor, Doorkeeper, bare_app
 
 _YAML = ("text/yaml", "application/yaml", "text/x-yaml", "application/x-yaml")
 _LARGEST = 2**31 - 1

@@ -9,11 +9,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.routing import Route
 
-from shared.health import OPEN_ROUTES, Health, add_health, bare_app
+from shared.access import bare_app
+from shared.health import OPEN_ROUTES, Health, add_health
 
 
 def test_a_process_without_routes_of_its_own_has_the_open_ones_only() -> None:
-    app = add_health(bare_app(), Health())
+    app = add_health(bare_app("a service"), Health())
 
     assert {route.path for route in app.routes if isinstance(route, Route)} == set(OPEN_ROUTES)
 
@@ -22,7 +23,7 @@ async def test_a_probe_makes_no_span() -> None:
     exporter, health = InMemorySpanExporter(), Health()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    app = add_health(bare_app(), health)
+    app = add_health(bare_app("a service"), health)
     with patch.object(trace, "get_tracer_provider", lambda: provider):
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://process") as client:
             assert (await client.get("/livez")).status_code == 200

@@ -17,8 +17,8 @@ from services.deployer.gateway.problems import add_errors, refuse, unanswered
 from services.deployer.gateway.protocol import HEADER_LENGTH, Asked, ModelReady, ServerMetadata, ServerReady
 from services.deployer.settings import GatewaySettings
 from shared import telemetry
-from shared.access import Actor, Doorkeeper, Needs
-from shared.health import OPEN_ROUTES, Health, bare_app
+from shared.access import Actor, Doorkeeper, Needs, bare_app
+from shared.health import OPEN_ROUTES, Health
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 OPEN: Final = (*OPEN_ROUTES, "/v2/health/live", "/v2/health/ready")  # the protocol's own probes
