@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from cli.client import fail
 from schemas.topics import DATA_PLANE, DEAD_LETTERS
-from shared.dead_letters import Origin, is_mark
+from shared.dead_letters import WRITTEN, Origin, is_mark
 from shared.errors import Fault
 from shared.reading import Reader
 from shared.settings import KafkaSettings
@@ -124,7 +124,8 @@ def _read(message: Any) -> Letter | Mark:
     headers = tuple(message.headers() or ())
     said = {name: (value or b"").decode(errors="backslashreplace") for name, value in headers}
     where = [said.get(f"dlq-origin-{part}", "?") for part in ("topic", "partition", "offset")]
-    name, written = "/".join(where), datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
+    name, first = "/".join(where), said.get(WRITTEN, "")
+    written = datetime.fromtimestamp((int(first) if first.isdecimal() else message.timestamp()[1]) / 1000, UTC)
     if is_mark(headers):
         return Mark(name=name, copy=said["dlq-redriven-to"], by=said.get("dlq-redriven-by", "?"), written=written)
     return Letter(

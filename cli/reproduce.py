@@ -31,7 +31,8 @@ def reproduce(
     recorded = known["artifacts"]
     digests = {name: recorded[name]["digest"] for name in ("onnx", "reference")}
     said = {name: known[name] for name in ("model", "run_id", "spec", "stream_spec", "cut")} | {"digests": digests}
-    request = {"manifest": recorded["manifest"]["digest"], "recorded": said, "anyway": anyway}
+    erased = "; ".join(f"erasure {each['receipt']} of {each['erased_at'][:19]}" for each in known["erasures"])
+    request = {"manifest": recorded["manifest"]["digest"], "recorded": said, "anyway": anyway, "erased": erased}
     try:
         outcome = asyncio.run(_made(request))
     except Crashed as crash:

@@ -48,6 +48,8 @@ def told(found: Json) -> Iterator[tuple[str, str]]:
     if run := found["run"]:
         yield "asked by", f"{run['reason'] or 'not heard'}: {run['request'] or 'not heard'}"
     yield from _made_from(found)
+    for erased in found["erasures"]:
+        yield "erased", f"at {erased['erased_at'][:19]}, of what it may have learned from; receipt {erased['receipt']}"
     yield from _made_with(found)
     for name, artifact in (found["artifacts"] | {"report": found["report"]}).items():
         if artifact:

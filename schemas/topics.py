@@ -67,7 +67,10 @@ LABELS: Final = DataTopic(
     name="labels", key="entity", writer="producers", readers=("ingestor", "monitor"), record=LabelRecord
 )
 INGESTOR: Final = LifecycleTopic(
-    writer="ingestor", readers=("monitor", "registry"), key="stream", events=(ingestor.DatasetCommitted,)
+    writer="ingestor",
+    readers=("monitor", "registry"),
+    key="stream",
+    events=(ingestor.DatasetCommitted, ingestor.EntityErased),
 )
 MONITOR: Final = LifecycleTopic(
     writer="monitor",
@@ -109,6 +112,7 @@ REGISTRY: Final = LifecycleTopic(
         registry.ModelRefused,
         registry.ModelRetired,
         registry.ModelCommented,
+        registry.ErasureOrdered,
         registry.EntityForgotten,
         registry.RolloutOrdered,
         registry.TrainingOrdered,

@@ -2,6 +2,8 @@
 
 A record that is redriven is written to its origin once more, and `dead-letters` gets a mark of it: a record without a
 value that names the same origin, and where the copy went. The copy's header `redriven-from` names the letter.
+
+Where letters of an entity were erased, the others were written anew; `dlq-written` says when they first were.
 """
 
 from collections.abc import Sequence
@@ -9,8 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 Reason = Literal["poison", "rejected", "exhausted"]  # unreadable | breaks the contract | failed too often
+Place = tuple[str, int, int]  # topic, partition, offset
 Headers = Sequence[tuple[str, bytes | None]]
 REDRIVEN_FROM = "redriven-from"  # topic/partition/offset of the letter's record
+WRITTEN = "dlq-written"  # milliseconds since 1970
 _OURS = "dlq-"
 _LONGEST_ERROR = 2000  # characters; leaves room for the original headers
 
@@ -84,6 +88,26 @@ def redriven_headers(letter: Headers, origin: Origin) -> list[tuple[str, bytes |
 def mark_headers(origin: Origin, copy: str, actor: str) -> list[tuple[str, bytes]]:
     """Of the mark that the record at `origin` was redriven to `copy`, topic/partition/offset."""
     return [*origin.headers(), ("dlq-redriven-to", copy.encode()), ("dlq-redriven-by", actor.encode())]
+
+
+def origin_of(headers: Headers) -> Place | None:
+    """Topic, partition and offset of a letter's or mark's record; None where they are not said in full.
+
+    >>> origin_of(mark_headers(Origin(topic="data.x", partition=1, offset=7, timestamp_ms=0), "data.x/1/9", "ann"))
+    ('data.x', 1, 7)
+    """
+    said = {name: (value or b"").decode(errors="replace") for name, value in headers}
+    topic, partition, offset = (said.get(f"dlq-origin-{part}", "") for part in ("topic", "partition", "offset"))
+    return (topic, int(partition), int(offset)) if partition.isdecimal() and offset.isdecimal() else None
+
+
+def kept_headers(headers: Headers, written_ms: int) -> list[tuple[str, bytes | None]]:
+    """Those of a letter or mark that is written anew: its own, and when it was written first.
+
+    >>> kept_headers([("a", b"1")], 5) == kept_headers(kept_headers([("a", b"1")], 5), 9)
+    True
+    """
+    return [*headers] if WRITTEN in dict(headers) else [*headers, (WRITTEN, b"%d" % written_ms)]
 
 
 def is_mark(headers: Headers) -> bool:

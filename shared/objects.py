@@ -66,6 +66,10 @@ class Objects:
     async def get(self, digest: str) -> bytes:
         return await asyncio.to_thread(self.get_now, digest)
 
+    async def remove(self, digest: str) -> None:
+        """Only of what is not meant to stay; what is not there is removed."""
+        await asyncio.to_thread(self._client.remove_object, bucket_name=self._bucket, object_name=_key(digest))
+
     def put_now(self, data: bytes) -> Artifact:
         """Store bytes under their digest; the same bytes twice are stored once."""
         digest = digest_of(data)

@@ -1,5 +1,6 @@
 """Delta tables on S3: every accepted record of a stream or model, one row each; pinned versions stay readable."""
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -46,6 +47,8 @@ _CONFIGURATION: Final[dict[str, str | None]] = {
 }
 _EPOCH: Final = pa.field("epoch", pa.int32())  # the first column: statistics are kept of the first ones only
 _EPOCH_BYTES: Final = 32 * 1024 * 1024  # of Parquet, about: a compaction holds so much in memory, and rewrites no more
+_ERASED: Final = "modelbus.erased"  # of a table: no version before this one is kept, and it is read in their place
+_TAKEN: Final = b'{"commitInfo":{"operation":"ERASED"}}\n'
 _HOOKS: Final = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 
 
@@ -115,22 +118,30 @@ class Tables:
     def open(self, kind: Kind, owner: str, version: int | None = None) -> DeltaTable:
         """The table at `version`, or at its newest.
 
+        In the place of a version that yielded to an erasure stands the one that the erasure made: tables only grow, so
+        below the offsets of the older one it holds the same rows, less what was erased.
+
         Raises:
             NoTable: it does not exist, or not at this version.
             deltalake.exceptions.DeltaError, OSError: S3 failed.
         """
         try:
             return DeltaTable(self.uri(kind, owner), version=version, storage_options=self.storage_options)
-        except TableNotFoundError as error:
-            raise NoTable(f"{table_name(kind, owner)}: there is no such table") from error
         except DeltaError as error:
-            if version is not None and (why := self._lacks(kind, owner, version)):
+            if version is None:
+                if isinstance(error, TableNotFoundError):
+                    raise NoTable(f"{table_name(kind, owner)}: there is no such table") from error
+                raise
+            newest = self.open(kind, owner)
+            if version < (since := erased_before(newest)):
+                return self.open(kind, owner, since)
+            if why := self._lacks(kind, owner, version, newest.version()):
                 raise NoTable(f"{table_name(kind, owner)}: {why}") from error
             raise
 
-    def _lacks(self, kind: Kind, owner: str, version: int) -> str | None:
+    def _lacks(self, kind: Kind, owner: str, version: int, newest: int) -> str | None:
         """Why a version that does not open cannot be there; None when it should be."""
-        if version > self.open(kind, owner).version():
+        if version > newest:
             return f"there is no version {version} yet"
         kept = f"_delta_log/{version:020d}.json" in self.stored(kind, owner)
         return None if kept else f"version {version} is no longer kept"
@@ -158,6 +169,25 @@ class Tables:
     def files(self, kind: Kind, owner: str, version: int | None) -> set[str]:
         """Names of the data files of a version (None: the newest), as `stored` names them."""
         return {uri.removeprefix(f"{self.uri(kind, owner)}/") for uri in self.open(kind, owner, version).file_uris()}
+
+    def bytes_of(self, kind: Kind, owner: str, name: str) -> bytes:
+        """One object of a table."""
+        response = self._client.get_object(bucket_name=self._bucket, object_name=self._root(kind, owner) + name)
+        try:
+            return response.read()
+        finally:
+            response.close()
+            response.release_conn()
+
+    def empty(self, kind: Kind, owner: str, entries: Iterable[str]) -> None:
+        """Leave nothing in log entries but that their versions are taken."""
+        for name in entries:
+            self._client.put_object(
+                bucket_name=self._bucket,
+                object_name=self._root(kind, owner) + name,
+                data=io.BytesIO(_TAKEN),
+                length=len(_TAKEN),
+            )
 
     def remove(self, kind: Kind, owner: str, names: Iterable[str]) -> None:
         """Remove objects of a table.
@@ -250,9 +280,52 @@ def compact(table: DeltaTable) -> None:
     Raises:
         deltalake.exceptions.DeltaError, OSError: S3 failed, or somebody else made that version.
     """
-    number = Epoch.of(table).number
-    rows = table.to_pyarrow_table(filters=[(_EPOCH.name, "=", number)])
-    _commit(table, rows, CommitProperties(max_commit_retries=0), replaced=f"{_EPOCH.name} = {number}")
+    _rewrite(table, Epoch.of(table).number, pc.scalar(True))
+
+
+def erase(table: DeltaTable, doomed: pc.Expression) -> None:
+    """Rewrite the epochs that hold rows of which `doomed` is true, without them: one more version for each.
+
+    As an append, it makes exactly the next version of the snapshot, or fails. Older versions still hold the rows:
+    `supersede` them, and remove their files.
+
+    Raises:
+        deltalake.exceptions.CommitFailedError: somebody else made a version; those before it are made.
+        deltalake.exceptions.DeltaError, OSError: S3 failed.
+    """
+    held = table.to_pyarrow_dataset().to_table(columns=[_EPOCH.name], filter=doomed)
+    for epoch in pc.unique(held[_EPOCH.name]).to_pylist():
+        _rewrite(table, epoch, ~doomed)
+
+
+def supersede(table: DeltaTable, metadata: Mapping[str, str]) -> int:
+    """Make one more version, from which on the table is kept; returns its number. `table` then holds it.
+
+    It, and no version before it, can be opened once what only those need has been removed. Any writer that began
+    before fails, as its snapshot is not the newest.
+
+    Raises:
+        deltalake.exceptions.CommitFailedError: somebody else made that version.
+        deltalake.exceptions.DeltaError, OSError: S3 failed.
+    """
+    version = table.version() + 1
+    table.alter.set_table_properties(
+        {_ERASED: str(version)},
+        raise_if_not_exists=False,
+        commit_properties=CommitProperties(custom_metadata=dict(metadata), max_commit_retries=0),
+    )
+    table.create_checkpoint()
+    return version
+
+
+def erased_before(table: DeltaTable) -> int:
+    """The first version that is kept after an erasure; 0 when there was none."""
+    return int((table.metadata().configuration or {}).get(_ERASED) or 0)
+
+
+def _rewrite(table: DeltaTable, epoch: int, kept: pc.Expression) -> None:
+    rows = table.to_pyarrow_table(filters=(pc.field(_EPOCH.name) == epoch) & kept)
+    _commit(table, rows, CommitProperties(max_commit_retries=0), replaced=f"{_EPOCH.name} = {epoch}")
 
 
 def _commit(table: DeltaTable, rows: pa.Table, properties: CommitProperties, *, replaced: str | None = None) -> None:

@@ -89,6 +89,19 @@ class ModelCommented(Event, event="model.commented", key="model"):
     text: str
 
 
+class ErasureOrdered(Event, event="erasure.ordered", key="receipt"):
+    """A person asks that an entity be taken out of what is kept of these streams.
+
+    `receipt` is the digest of {"entity", "salt"}. Those bytes lie in the object store until the entity is gone; who has
+    kept the salt can prove whom the receipt is about, and nobody else can find it out.
+    """
+
+    receipt: Digest
+    streams: tuple[str, ...] = Field(min_length=1)
+    actor: str
+    reason: str
+
+
 class EntityForgotten(Event, event="entity.forgotten", key="receipt"):
     """Somebody was taken out of tables, dead letters and reports; who it was, stands nowhere.
 

@@ -1,5 +1,6 @@
-"""Ingestor: hears stream.applied, model.applied and model.registered; decides which records of data, labels and
-predictions are good, keeps them in Delta tables exactly once and parks the others; says dataset.committed.
+"""Ingestor: hears stream.applied, model.applied, model.registered and erasure.ordered; decides which records of data,
+labels and predictions are good, keeps them in Delta tables exactly once and parks the others, and takes out of both
+what is to be erased; says dataset.committed, entity.erased.
 
 One process consumes and commits at the same time, several share the partitions of all topics. Tables are compacted as
 they grow. Any version can be read for `keep_days`, and for ever when a model was trained on it: model.registered names

@@ -6,11 +6,17 @@ import asyncpg
 from deltalake import DeltaTable
 
 from schemas.events.ingestor import DatasetCommitted
+from services.ingestor.domain.sources import Source
 from services.ingestor.store import Store
 from shared.outbox import unit_of_work
 from shared.tables import commits_since
 
 METADATA = "modelbus.dataset_committed"  # of a Delta commit: the event that it is announced by
+
+
+def offsets_of(source: Source, table: DeltaTable) -> dict[int, int]:
+    """Up to where a snapshot holds its topic."""
+    return {p: table.transaction_version(source.app_id(p)) or 0 for p in range(source.spec.partitions)}
 
 
 class Announcer:

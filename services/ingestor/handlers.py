@@ -1,7 +1,8 @@
-"""What the ingestor does when it hears of a stream or model; the loops look declarations and pins up."""
+"""What the ingestor does when it hears of a stream, a model or an erasure; the loops look up what it remembers."""
 
-from schemas.events.registry import ModelApplied, ModelRegistered, StreamApplied
+from schemas.events.registry import ErasureOrdered, ModelApplied, ModelRegistered, StreamApplied
 from services.ingestor.store import Store
+from shared import telemetry
 from shared.outbox import Work
 
 
@@ -18,3 +19,14 @@ async def on_model_applied(event: ModelApplied, work: Work) -> None:
 async def on_model_registered(event: ModelRegistered, work: Work) -> None:
     """Keep the tables readable at the versions that it was trained on."""
     await Store(work.connection).pin(event.release)
+
+
+async def on_erasure_ordered(event: ErasureOrdered, work: Work) -> None:
+    """Take the entity out of what is kept of these streams, until it is done."""
+    assert work.cause is not None
+    await Store(work.connection).order_erasure(
+        event,
+        event_id=work.cause.id,
+        correlation_id=work.cause.correlation_id,
+        traceparent=telemetry.current_traceparent(),
+    )

@@ -24,7 +24,7 @@ from services.ingestor.store import Store
 from shared.errors import Fault
 from shared.postgres import AWAY
 from shared.settings import KafkaSettings
-from shared.tables import Tables
+from shared.tables import Tables, erased_before
 
 _ASK_SECONDS = 20
 _FAILURES = (DeltaError, Fault, KafkaException, MinioException, HTTPError, asyncpg.PostgresError, *AWAY)
@@ -87,6 +87,8 @@ def clean(tables: Tables, source: Source, pinned: Collection[int], said: int, cu
     stored = tables.stored(kind, owner)
     if (since := oldest_kept(stored, cutoff)) is None:
         return 0
+    erased = erased_before(tables.open(kind, owner))
+    pinned = {max(version, erased) for version in pinned}  # a pin yields to an erasure
     used = set[str]().union(*(tables.files(kind, owner, version) for version in {None, since, *pinned}))
     entries = idle_entries(stored, pinned, min(since, max(said, 0)))
     files = idle_files(stored, used, cutoff)

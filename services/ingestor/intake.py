@@ -9,7 +9,7 @@ from deltalake.exceptions import DeltaError
 
 from schemas.events.ingestor import DatasetCommitted
 from services.ingestor import metrics
-from services.ingestor.announcements import METADATA
+from services.ingestor.announcements import METADATA, offsets_of
 from services.ingestor.domain.blocks import Block, ReadBlock, Refused
 from services.ingestor.domain.buffer import Batch, Buffer, astray
 from services.ingestor.domain.patience import Patience
@@ -28,7 +28,7 @@ class Snapshot:
     def __init__(self, table: DeltaTable, source: Source) -> None:
         self.table = table
         self.rows: int = table.count()
-        self.offsets = {p: table.transaction_version(source.app_id(p)) or 0 for p in range(source.spec.partitions)}
+        self.offsets = offsets_of(source, table)
 
 
 class Intake:

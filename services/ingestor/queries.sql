@@ -31,12 +31,45 @@ RETURNING announced_version
 
 -- name: pin
 -- Keep the table versions that a model's version was trained on.
-INSERT INTO pin (model, version, stream, data_version, labels_version) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO pin (model, version, stream, data_version, labels_version, cut, seen) VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT DO NOTHING
 
 -- name: pins
 -- Versions of a stream's tables that must stay readable.
 SELECT data_version, labels_version FROM pin WHERE stream = $1
+
+-- name: pinned_cuts
+-- What each version that was trained on a stream could see of it.
+SELECT model, version, cut, seen FROM pin WHERE stream = $1 ORDER BY model, version
+
+-- name: order_erasure
+-- Keep an erasure until it is over.
+INSERT INTO erasure (receipt, streams, event_id, correlation_id, traceparent) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+
+-- name: lead_erasures
+-- True in the one process that may erase.
+SELECT pg_try_advisory_lock(hashtextextended(current_schema() || ':erasures', 0))
+
+-- name: erasures
+-- What is still to be erased.
+SELECT receipt, streams, event_id, correlation_id, traceparent, ends, found, said FROM erasure ORDER BY receipt
+
+-- name: erase_before
+-- How far an erasure reaches.
+UPDATE erasure SET ends = $2 WHERE receipt = $1
+
+-- name: found_to_erase
+-- What an erasure will have taken.
+UPDATE erasure SET found = $2 WHERE receipt = $1
+
+-- name: said_erased
+-- That it is gone was said.
+UPDATE erasure SET said = true WHERE receipt = $1
+
+-- name: close_erasure
+-- An erasure is over.
+DELETE FROM erasure WHERE receipt = $1
 
 -- name: attempt
 -- Say that a process begins to read partitions from offsets; returns of each how many ended while they did the same.

@@ -12,7 +12,7 @@ from schemas.events.base import Event
 from schemas.events.parts import Release
 from schemas.events.registry import (
     ApprovalGiven,
-    EntityForgotten,
+    ErasureOrdered,
     ModelApplied,
     ModelApproved,
     ModelCommented,
@@ -171,11 +171,22 @@ class Acts:
                 (event_id,) = await _do(work, said, correlation_id=run_id)
             return event_id
 
-    async def forget(self, forgotten: EntityForgotten) -> str:
-        """Note that an entity was erased; returns the event's id."""
+    async def forget(self, receipt: str, streams: Sequence[str] | None, *, actor: str, reason: str) -> str:
+        """Have the entity of a receipt erased from these streams, or from all; returns the event's id.
+
+        Raises:
+            NotDeclared: there is no such stream, or none at all.
+        """
         async with unit_of_work(self.pool, "registry") as work:
+            declared = (await Store(work.connection).declared()).streams
+            if unknown := sorted(set(streams or ()) - declared.keys()):
+                raise NotDeclared(f"stream {unknown[0]!r} is not declared")
+            if not declared:
+                raise NotDeclared("no stream is declared")
+            about = tuple(sorted(set(streams or declared)))
             with telemetry.span("registry forget"):
-                (event_id,) = await _do(work, forgotten)
+                said = ErasureOrdered(receipt=receipt, streams=about, actor=actor, reason=reason)
+                (event_id,) = await _do(work, said)
             return event_id
 
     async def order(self, model: str, order: Order, word: Word) -> str:

@@ -18,6 +18,7 @@ from services.registry.api import api
 from services.registry.artifacts import Stored
 from services.registry.cards import Cards
 from services.registry.chain import Chain
+from services.registry.erasures import Erasures
 from services.registry.lineage import Lineage
 from services.registry.mlflow import Shelf
 from services.registry.past import Past
@@ -36,7 +37,10 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 def handlers(_: Service | None = None) -> Handlers:
     return {
-        INGESTOR: {ingestor.DatasetCommitted: on.on_dataset_committed},
+        INGESTOR: {
+            ingestor.DatasetCommitted: on.on_dataset_committed,
+            ingestor.EntityErased: on.on_entity_erased,
+        },
         MONITOR: {
             monitor.TrainingRequested: on.on_training_requested,
             monitor.WindowMeasured: on.on_window_measured,
@@ -103,6 +107,7 @@ def open_to_callers(app: FastAPI, service: Service) -> None:
     objects = Objects(S3Settings())
     app.state.cards = Cards(pool=service.pool, objects=objects)
     app.state.stored = Stored(pool=service.pool, objects=objects)
+    app.state.erasures = Erasures(pool=service.pool, objects=objects, acts=app.state.acts)
     app.state.lineage = Lineage(pool=service.pool, objects=objects)
     app.state.shelf = Shelf(app.state.reading, objects)
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from schemas.events.base import Event
 from schemas.events.registry import (
     ApprovalGiven,
-    EntityForgotten,
+    ErasureOrdered,
     ModelApplied,
     ModelApproved,
     ModelCommented,
@@ -83,9 +83,9 @@ async def on_model_commented(event: ModelCommented, work: Work) -> Entry:
                  event_id=_event_id(work), what={})  # fmt: skip
 
 
-async def on_entity_forgotten(event: EntityForgotten, work: Work) -> Entry:
-    what = event.model_dump(mode="json", exclude={"actor", "reason"})
-    return _entry(work, event, "forget", "an entity", what)
+async def on_erasure_ordered(event: ErasureOrdered, work: Work) -> Entry:
+    await Store(work.connection).order_erasure(event, _at(work))
+    return _entry(work, event, "forget", "an entity", {"receipt": event.receipt, "streams": list(event.streams)})
 
 
 async def on_rollout_ordered(event: RolloutOrdered, work: Work) -> Entry:
@@ -106,7 +106,7 @@ DEEDS: Mapping[type[Event], Deed] = {
     ModelRefused: on_model_refused,
     ModelRetired: on_model_retired,
     ModelCommented: on_model_commented,
-    EntityForgotten: on_entity_forgotten,
+    ErasureOrdered: on_erasure_ordered,
     RolloutOrdered: on_rollout_ordered,
     TrainingOrdered: on_training_ordered,
 }

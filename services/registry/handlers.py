@@ -15,7 +15,7 @@ from schemas.events.deployer import (
     RolloutSwitched,
     ScoringMeasured,
 )
-from schemas.events.ingestor import DatasetCommitted
+from schemas.events.ingestor import DatasetCommitted, EntityErased
 from schemas.events.monitor import (
     AlertRaised,
     AlertResolved,
@@ -25,7 +25,7 @@ from schemas.events.monitor import (
     WindowMeasured,
 )
 from schemas.events.parts import Artifact, Candidate, Gate, Release
-from schemas.events.registry import ApprovalRequested, ModelRegistered
+from schemas.events.registry import ApprovalRequested, EntityForgotten, ModelRegistered
 from schemas.events.trainer import ModelTrained, TrainingFailed, TrainingProgressed
 from schemas.events.validator import ModelRejected, ModelValidated
 from services.registry.chain import note
@@ -40,6 +40,23 @@ from shared.outbox import Work
 
 async def on_dataset_committed(event: DatasetCommitted, work: Work) -> None:
     await Store(work.connection).commit_dataset(event, _at(work))
+
+
+async def on_entity_erased(event: EntityErased, work: Work) -> None:
+    actor, reason = await Store(work.connection).erased(event, _at(work))
+    left = [each.expires_at for each in event.remaining]
+    said = EntityForgotten(
+        receipt=event.receipt,
+        rows=sum(each.rows for each in event.tables),
+        letters=event.letters,
+        artifacts=0,  # what is made of rows holds counts and weights, and names nobody
+        expires_at=None if None in left else max(filter(None, left), default=None),
+        actor=actor,
+        reason=reason,
+    )
+    await work.emit(said)
+    what = event.model_dump(mode="json")
+    await _note(work, event, subject="an entity", reason=reason, what=what)
 
 
 async def on_training_requested(event: TrainingRequested, work: Work) -> None:

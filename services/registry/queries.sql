@@ -151,6 +151,28 @@ INSERT INTO comment (model, version, actor, text, at) VALUES ($1, $2, $3, $4, $5
 SELECT version, actor, text, at FROM comment
 WHERE model = $1 AND ($2::int IS NULL OR version = $2) ORDER BY position LIMIT $3
 
+-- name: order_erasure
+-- An erasure was ordered.
+INSERT INTO erasure (receipt, streams, actor, reason, ordered_at) VALUES ($1, $2, $3, $4, $5)
+
+-- name: erased
+-- What came of an erasure.
+UPDATE erasure SET told = $2, erased_at = $3 WHERE receipt = $1 RETURNING actor, reason
+
+-- name: read_erasures
+-- The newest erasures, or one.
+SELECT * FROM erasure WHERE $1::text IS NULL OR receipt = $1 ORDER BY ordered_at DESC, receipt LIMIT $2
+
+-- name: read_erasures_of
+-- Erasures that took rows which a version may have learned from: it is told of those that were registered when it was
+-- ordered; of others, all of its stream since it was made.
+SELECT e.receipt, e.erased_at FROM erasure e JOIN version v ON v.model = $1 AND v.version = $2
+WHERE e.told -> 'affected' @> jsonb_build_array(jsonb_build_object('model', v.model, 'version', v.version))
+   OR v.candidate -> 'stream_spec' ->> 'stream' = ANY(e.streams) AND e.erased_at > v.created_at
+      AND NOT EXISTS (SELECT FROM stage s WHERE s.model = v.model AND s.version = v.version
+                      AND s.stage = 'registered' AND s.at < e.ordered_at)
+ORDER BY e.erased_at, e.receipt
+
 -- name: expired
 -- Versions whose approval was not given in time.
 SELECT model, version FROM version WHERE stage = 'awaiting_approval' AND expires_at <= $1 ORDER BY model, version

@@ -84,6 +84,7 @@ class Reading:
                     ApprovalView.model_validate(each) for each in await self._rows("read_approvals", model, version)
                 ],
                 "rollout": rollouts[0] if rollouts else None,
+                "erasures": await self._rows("read_erasures_of", model, version),
             }
         )
 

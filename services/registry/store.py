@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from schemas.events.deployer import RolloutChanged, RolloutSwitched, Scoring, ScoringMeasured
-from schemas.events.ingestor import DatasetCommitted
+from schemas.events.ingestor import DatasetCommitted, EntityErased
 from schemas.events.monitor import AlertRaised, DataQuarantined, RolloutMeasured, TrainingRequested, WindowMeasured
 from schemas.events.parts import Artifact, Candidate
-from schemas.events.registry import ModelCommented
+from schemas.events.registry import ErasureOrdered, ModelCommented
 from schemas.events.trainer import ModelTrained, TrainingFailed, TrainingProgressed
 from schemas.events.validator import ModelRejected, ModelValidated
 from schemas.specs import ModelSpec, StreamSpec
@@ -165,6 +165,20 @@ class Store:
 
     async def comment(self, event: ModelCommented, at: datetime) -> None:
         await self._run("comment", event.model, event.version, event.actor, event.text, at)
+
+    async def order_erasure(self, event: ErasureOrdered, at: datetime) -> None:
+        await self._run("order_erasure", event.receipt, list(event.streams), event.actor, event.reason, at)
+
+    async def erased(self, event: EntityErased, at: datetime) -> tuple[str, str]:
+        """Keep what came of an erasure; returns who ordered it, and why.
+
+        Raises:
+            TooEarly: it was not ordered here.
+        """
+        rows = await self._rows("erased", event.receipt, event.model_dump(mode="json", exclude={"receipt"}), at)
+        if not rows:
+            raise TooEarly(f"erasure {event.receipt} was not ordered here")
+        return rows[0]["actor"], rows[0]["reason"]
 
     async def note_stage(self, to: Passage) -> None:
         """Into the history only: the fact came late."""

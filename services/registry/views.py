@@ -163,8 +163,15 @@ class Artifacts(View):
     reference: Artifact
 
 
+class ErasedView(View):
+    """An erasure, by its receipt."""
+
+    receipt: str
+    erased_at: AwareDatetime
+
+
 class VersionView(VersionSummary):
-    """All that is known of a version."""
+    """All that is known of a version; `erasures` may have taken rows that it learned from."""
 
     spec: ModelSpec
     stream_spec: StreamSpec
@@ -178,6 +185,7 @@ class VersionView(VersionSummary):
     stages: list[StageView]
     approvals: list[ApprovalView]
     rollout: RolloutView | None
+    erasures: list[ErasedView]
 
 
 class RunView(View):

@@ -16,15 +16,17 @@ from shared.settings import S3Settings
 from shared.tables import NoTable, Tables
 
 Json = Mapping[str, Any]
+_SHORT_OF_ROWS = ("altered", "insufficient_data")
 
 
 def reproduce(request: Payload, progress: Progress) -> Payload:
     """{"manifest": digest, "recorded": what the registry says, "anyway": also elsewhere} → {"recorded", "made", …}.
 
-    `recorded` has `model`, `run_id`, `spec`, `stream_spec`, `cut`, and the `digests` of "onnx" and "reference".
+    `recorded` has `model`, `run_id`, `spec`, `stream_spec`, `cut`, and the `digests` of "onnx" and "reference";
+    "erased", where it is given, tells of erasures that may have taken rows of it.
 
     Raises:
-        JobFailed: `altered`, `expired` or `environment`: nothing was made, and why.
+        JobFailed: `altered`, `erased`, `expired` or `environment`: nothing was made, and why.
     """
     manifest, recipe = _read(request["manifest"], Objects(S3Settings()))
     if other := _otherwise(manifest, recipe, request["recorded"]):
@@ -38,6 +40,10 @@ def reproduce(request: Payload, progress: Progress) -> Payload:
         produced = produce(recipe, Tables(S3Settings()), reporter(progress), here, rows_digest=rows)
     except (NoTable, FileNotFoundError) as error:
         raise JobFailed("expired", str(error)) from error
+    except JobFailed as failed:
+        if failed.reason in _SHORT_OF_ROWS and (erased := request.get("erased")):
+            raise JobFailed("erased", f"rows that it learned from are gone for good, by {erased}") from failed
+        raise
     except pa.ArrowInvalid as error:
         raise JobFailed("altered", f"a file of the tables is not what was written: {error}") from error
     return {

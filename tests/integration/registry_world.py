@@ -24,7 +24,7 @@ from schemas.events.deployer import (
     Scoring,
     ScoringMeasured,
 )
-from schemas.events.ingestor import DatasetCommitted
+from schemas.events.ingestor import DatasetCommitted, EntityErased
 from schemas.events.monitor import AlertRaised, AlertResolved, DataQuarantined, RolloutMeasured, WindowMeasured
 from schemas.events.trainer import TrainingFailed, TrainingProgressed
 from schemas.topics import TOPIC_OF
@@ -94,6 +94,15 @@ class World:
         word = "text" if path.endswith("comments") else "reason"
         answer = await self.client.post(path, json={word: f"{name} says so"}, headers=headers)
         assert answer.status_code == status, answer.text
+
+    async def forget(self) -> None:
+        """An entity is erased, and the ingestor says what it took."""
+        headers = {"Authorization": f"Bearer {self.tokens['approver']}", "X-Actor": "bob"}
+        asked = {"entity": "G-17", "streams": ["rivers"], "reason": "its owner asked"}
+        answer = await self.client.post("/erasures", json=asked, headers=headers)
+        assert answer.status_code == 200, answer.text
+        erased = EntityErased.model_validate(example(EntityErased.model_json_schema()))
+        self.say(erased.model_copy(update={"receipt": answer.json()["receipt"]}))
 
     async def apply(self, lateness: str) -> None:
         text = DECLARED.format(

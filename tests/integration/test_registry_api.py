@@ -59,6 +59,9 @@ training: {window: 60d, min_rows: 500, estimators: [logistic_regression]}
 """
 
 
+RECEIPT = f"sha256:{'ab' * 32}"
+
+
 def made() -> FastAPI:
     return add_health(api(SETTINGS), Health())
 
@@ -100,7 +103,7 @@ def as_(role: Role, name: str = "ann") -> dict[str, str]:
 
 
 def path_of(template: str) -> str:
-    named = {"model": "flood", "stream": "rivers", "version": "1", "file": "model.onnx"}
+    named = {"model": "flood", "stream": "rivers", "version": "1", "file": "model.onnx", "receipt": RECEIPT}
     return re.sub(r"\{(\w+)\}", lambda match: named[match[1]], template)
 
 

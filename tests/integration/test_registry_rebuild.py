@@ -53,7 +53,7 @@ async def lived(pool: asyncpg.Pool) -> AsyncIterator[Lived]:
         world = World(client=client, tokens=tokens, random=Random(SEED))
         async with opened():
             await world.apply("1h")
-            await asyncio.gather(*(world.live(model, 6) for model in MODELS), world.apply("2h"))
+            await asyncio.gather(*(world.live(model, 6) for model in MODELS), world.apply("2h"), world.forget())
             await world.act("/models/flood/freeze", "operator", "ann")
             world.producer.flush(10)
             await settled(pool, set(world.said))

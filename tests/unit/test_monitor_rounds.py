@@ -530,3 +530,21 @@ def test_what_is_expected_of_numbers_counts_every_pair_however_late_the_shadow_i
     assert [each.n for each in expected] == [400, 400]
     assert expected[0].total == pytest.approx(expected[1].total)
     assert sum(len(block.offsets) for block in apart.state.rows.blocks.values()) == 0
+
+
+def test_the_state_holds_what_waits_and_what_is_suspect_but_names_no_entity() -> None:
+    world, watched = World(), engine()
+    for _ in range(5):
+        world.event(arms={"champion": 1})
+    far = {"time": START + timedelta(days=9000), "features": {"heat": 1.0, "kind": "a"}}
+    for number in range(3):
+        world.add(DATA.of("s"), 0, {"id": f"far{number}", "entity": "anna-14228", **far})
+    served = {"event_id": "far0", "entity": "anna-14228", "model": "m", "version": 1, "arm": "champion"}
+    place = {"revision": 1, "partition": 0, "offset": 0, "score": 0.5, "label": False, "time": START}
+    world.add(PREDICTIONS.of("m"), 0, {"id": "far0@m:1", **served, **place})
+
+    watched.take(world.lanes(watched), SERVING)
+
+    assert {"far0", "far1", "far2"} <= {suspect.id for suspect in watched.state.clock.suspects}
+    assert "far0" in watched.state.models["m"].join.entries[0]
+    assert b"anna" not in dump(watched.state)

@@ -1,0 +1,82 @@
+"""The dead letters without those of an entity: what is to stay is written anew, and what was before is deleted."""
+
+import logging
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from schemas.topics import DEAD_LETTER_ROOM_BYTES, DEAD_LETTERS, MAX_RECORD_BYTES
+from shared.dead_letters import kept_headers
+from shared.errors import Fault
+from shared.reading import Message, Reader
+from shared.settings import KafkaSettings
+
+_DELIVERY_SECONDS = 30
+log = logging.getLogger(__name__)
+Doomed = Callable[[Message], bool]
+
+
+class Letterbox:
+    """Letters and marks, whoever wrote them. A broker deletes the oldest records of a partition only, all up to one."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+
+    def find(self, doomed: Doomed) -> list[Message]:
+        """Those that are to go."""
+        with Reader(self._kafka, "modelbus.ingestor") as reader:
+            return [
+                message
+                for partition, span in reader.spans(DEAD_LETTERS).items()
+                for message in chain.from_iterable(reader.read(DEAD_LETTERS, partition, *span))
+                if doomed(message)
+            ]
+
+    def clear(self, doomed: Doomed) -> None:
+        """Of a process that dies in between, some letters stand there twice, as of one that parks.
+
+        Raises:
+            Fault: not all that stays was written anew, and nothing was deleted.
+            confluent_kafka.KafkaException: the broker refused or did not answer.
+        """
+        for partition in {message.partition() for message in self.find(doomed)}:
+            with Reader(self._kafka, "modelbus.ingestor") as reader:
+                span = reader.spans(DEAD_LETTERS)[partition]
+                stay = (m for m in chain.from_iterable(reader.read(DEAD_LETTERS, partition, *span)) if not doomed(m))
+                self._write(partition, stay)
+            admin = AdminClient(self._kafka.librdkafka())  # answers end with it
+            place = TopicPartition(DEAD_LETTERS, partition, span[1])
+            for answer in admin.delete_records([place], operation_timeout=_DELIVERY_SECONDS).values():
+                answer.result(_DELIVERY_SECONDS)
+
+    def _write(self, partition: int, letters: Any) -> None:
+        failures: list[Any] = []
+        producer = Producer(
+            self._kafka.librdkafka()
+            | {
+                "client.id": "modelbus-ingestor-letterbox",
+                "logger": log,
+                "enable.idempotence": True,
+                "message.max.bytes": MAX_RECORD_BYTES + DEAD_LETTER_ROOM_BYTES,
+                "delivery.timeout.ms": _DELIVERY_SECONDS * 1000,
+            }
+        )
+
+        def delivered(error: Any, _: object) -> None:
+            if error is not None:
+                failures.append(error)
+
+        for each in letters:
+            headers = kept_headers(each.headers() or (), each.timestamp()[1])
+            said = {"key": each.key(), "value": each.value(), "headers": headers, "partition": partition}
+            while True:
+                try:
+                    producer.produce(DEAD_LETTERS, on_delivery=delivered, **said)
+                    break
+                except BufferError:
+                    producer.poll(1)
+        if (unsent := producer.flush(_DELIVERY_SECONDS + 5)) or failures:
+            raise Fault(f"{unsent + len(failures)} dead letters were not written anew {failures[:1]}")
