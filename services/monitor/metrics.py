@@ -36,8 +36,10 @@ WORDS = Counter("modelbus_monitor_said_total", "Events said about the data plane
 ROUND = Histogram("modelbus_monitor_round_seconds", "One round of a stream: read, take in, decide.", ["stream"])
 
 
-def show(stream: str, state: StreamState) -> None:
-    """The state as gauges."""
+def show(stream: str, state: StreamState, waiting: Mapping[str, int]) -> None:
+    """The state as gauges, and how many records of each topic wait."""
+    for topic, records in waiting.items():
+        LAG.labels(topic).set(records)
     CLOCK.labels(stream).set((state.matured_until or 0) / 1e6)
     IMPLAUSIBLE.labels(stream).set(state.clock.implausible)
     SAMPLING.labels(stream).set(1 << state.sampling)

@@ -120,7 +120,8 @@ class StreamWatch:
     facts: StreamFacts | None = None
     written: float = field(default_factory=time.monotonic)
     writing: float = 0.0  # seconds that it took
-    moved: bool = False
+    moved: bool = False  # since it was written
+    moves: bool = False  # in the last round
     held: list[Word] = field(default_factory=list)  # of rounds that are not written yet
 
     async def round(self, declared: StreamFacts) -> None:
@@ -136,7 +137,6 @@ class StreamWatch:
             await self._write(changes)
             metrics.said(self.held)
             self.held = []
-        metrics.show(spec.stream, self.engine.state)
         metrics.ROUND.labels(spec.stream).observe(time.monotonic() - started)
 
     def _keep_up(self, facts: StreamFacts, ends: Mapping[Where, int]) -> None:
@@ -150,8 +150,11 @@ class StreamWatch:
         state.sampling = level
 
     def behind(self) -> bool:
-        """Whether rounds follow each other: then a state of many megabytes is written now and then, words and all."""
-        return sum(self.reader.waiting().values()) > self.settings.round_records
+        """Whether rounds follow each other: then a state of many megabytes is written now and then, words and all.
+
+        Not where what waits can not be taken yet, as answers under a revision that was not heard of.
+        """
+        return self.moves and sum(self.reader.waiting().values()) > self.settings.round_records
 
     def _declare(self, spec: StreamSpec) -> None:
         if spec != self.engine.intake.spec:
@@ -181,12 +184,11 @@ class StreamWatch:
             lanes = self.reader.read(ends, self.engine.state.positions, self.settings.round_records)
             said += self.engine.take(lanes, facts)
             self.reader.taken(lanes)
-            self.moved = self.moved or any(lane.taken for lane in lanes.values())
+            self.moves = any(lane.taken for lane in lanes.values())
+            self.moved = self.moved or self.moves
+            metrics.show(facts.spec.stream, self.engine.state, self.reader.waiting())
             if not self.behind() or time.monotonic() > until:
-                break
-        for topic, waiting in self.reader.waiting().items():
-            metrics.LAG.labels(topic).set(waiting)
-        return said
+                return said
 
     async def _write(self, changes: Sequence[Change]) -> None:
         started = time.monotonic()
