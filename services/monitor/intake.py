@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from itertools import compress
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from schemas.specs import StreamSpec
 from services.monitor.domain.clock import micros, micros_of
 from services.monitor.domain.entries import Score
 from services.monitor.domain.rows import UNSEEN, Values
-from services.monitor.domain.sampling import kept
+from services.monitor.domain.sampling import kept_of
 from shared.records import EXPLORE, PREDICTIONS, UNREADABLE, LabelDecoder, Prediction, StreamDecoder
 
 Record = tuple[int, bytes | None]  # offset, value
@@ -78,8 +79,8 @@ class Passed(Struct, frozen=True, gc=False, rename=_OF_PREDICTION):
     """A prediction or shadow record that is sampled out: no more than its id and its place is read."""
 
     id: str
-    input_partition: int
-    input_offset: int
+    input_partition: Annotated[int, Meta(ge=0)]
+    input_offset: Annotated[int, Meta(ge=0)]
     revision: int
 
 
@@ -92,8 +93,8 @@ class Named(Struct, frozen=True, gc=False):
 class Taken(NamedTuple):
     """What a lane brings: answers, and those that are sampled out."""
 
-    answers: list[Answer]
-    passed: list[Passed]
+    answers: Sequence[Answer]
+    passed: Sequence[Passed] = ()
 
 
 _NAMES, _PLACES = msgspec.json.Decoder(Named), msgspec.json.Decoder(Passed)
@@ -106,12 +107,12 @@ class Known:
     data: Mapping[int, int]
     revisions: Collection[int]
 
-    def until(self, answers: Sequence[Answer | Passed | None]) -> int:
-        """How many of them, before the first that is ahead."""
+    def until(self, answers: Sequence[Answer | Passed | None], start: int = 0) -> int:
+        """How many of them, before the first from `start` on that is ahead."""
         data, revisions = self.data, self.revisions
         ahead = (
             at
-            for at, each in enumerate(answers)
+            for at, each in enumerate(answers[start:], start)
             if each is not None
             and (each.input_offset >= data.get(each.input_partition, 0) or each.revision not in revisions)
         )
@@ -152,8 +153,7 @@ class Intake:
 
     def _sampled(self, records: Sequence[Record]) -> list[Record]:
         """Those to take in; the decoder has a word about what cannot be read."""
-        named, level = _decoded(_NAMES.decode, records), self.level
-        return [record for record, each in zip(records, named, strict=True) if each is None or kept(each.id, level)]
+        return list(compress(records, _kept(_decoded(_NAMES.decode, records), self.level)))
 
     def labels(self, lane: Lane, ahead: Callable[[int], bool]) -> Labels:
         """Labels of a lane up to the last that is not ahead; sets how many records were taken.
@@ -181,25 +181,28 @@ class Intake:
 
     def answers(self, partition: int, lane: Lane, known: Known | None = None) -> Taken:
         """Answers of a lane up to the first that is ahead of what is known; sets how many records were taken."""
-        read = self._some_of(partition, lane.records) if self.level else self._answers_of(partition, lane.records)
+        if self.level:
+            return self._some_of(partition, lane, known)
+        read = self._answers_of(partition, lane.records)
         lane.taken = len(read) if known is None else known.until(read)
-        answers = [each for each in read[: lane.taken] if isinstance(each, Answer)]
-        passed = [each for each in read[: lane.taken] if isinstance(each, Passed)] if self.level else []
-        self.refused_answers += lane.taken - len(answers) - len(passed)
-        return Taken(answers, passed)
+        return Taken(self._sound(read[: lane.taken]))
 
-    def _some_of(self, partition: int, records: Sequence[Record]) -> list[Answer | Passed | None]:
-        """Those that are sampled out by their place alone."""
-        read: list[Answer | Passed | None] = list(_decoded(_PLACES.decode, records))
-        places, level = self._partitions, self.level
-        whole = [
-            at
-            for at, each in enumerate(read)
-            if each is None or each.input_partition not in places or kept(each.id, level)
-        ]
-        for at, answer in zip(whole, self._answers_of(partition, [records[at] for at in whole]), strict=True):
-            read[at] = answer
-        return read
+    def _sound(self, read: Sequence[Answer | None]) -> list[Answer]:
+        answers = [each for each in read if each is not None]
+        self.refused_answers += len(read) - len(answers)
+        return answers
+
+    def _some_of(self, partition: int, lane: Lane, known: Known | None) -> Taken:
+        """Likewise; of those that are sampled out no more than their place is read."""
+        records, read = lane.records, _decoded(_PLACES.decode, lane.records)
+        lane.taken = len(read) if known is None else known.until(read)
+        while lane.taken < len(read) and self._answers_of(partition, [records[lane.taken]]) == [None]:
+            read[lane.taken] = None  # ahead, but nothing that a scorer writes
+            lane.taken = len(read) if known is None else known.until(read, lane.taken)
+        read = read[: lane.taken]
+        mine = _kept(read, self.level)
+        passed = [each for each, taken_in in zip(read, mine, strict=True) if each is not None and not taken_in]
+        return Taken(self._sound(self._answers_of(partition, list(compress(records, mine)))), passed)
 
     def _answers_of(self, partition: int, records: Sequence[Record]) -> list[Answer | None]:
         """None for what no scorer writes."""
@@ -235,6 +238,11 @@ def _weight(said: Prediction) -> float:
     if said.propensity is None:
         return 1.0
     return 1 / said.propensity if said.label is True or EXPLORE in said.flags else 0.0
+
+
+def _kept(read: Iterable[Named | Passed | None], level: int) -> list[bool]:
+    """Which are taken in: also what could not be read, so that a decoder has its word about it."""
+    return kept_of(("" if each is None else each.id for each in read), level)
 
 
 def _decoded(decode: Callable[[bytes], Decoded], records: Sequence[Record]) -> list[Decoded | None]:

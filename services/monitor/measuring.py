@@ -290,5 +290,6 @@ class Measuring:
 
 def _move(vector: Vector, answers: Sequence[Answer | Passed]) -> None:
     """On to behind these inputs."""
-    for each in answers:
-        vector[each.input_partition] = max(vector.get(each.input_partition, 0), each.input_offset + 1)
+    for partition in {each.input_partition for each in answers}:
+        furthest = max(each.input_offset for each in answers if each.input_partition == partition)
+        vector[partition] = max(vector.get(partition, 0), furthest + 1)

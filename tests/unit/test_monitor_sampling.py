@@ -3,7 +3,8 @@
 import pytest
 
 from schemas.events.monitor import WindowMeasured
-from services.monitor.domain.sampling import MOST, Pace, kept
+from schemas.topics import PREDICTIONS
+from services.monitor.domain.sampling import MOST, Pace, kept, kept_of
 from services.monitor.domain.state import dump, load
 from services.monitor.rounds import Engine
 from services.monitor.words import Word
@@ -77,6 +78,28 @@ def test_the_clock_comes_to_the_last_answer_though_it_was_left_out() -> None:
     assert model.clock == watched.state.matured_until
 
 
+def test_what_no_scorer_wrote_is_refused_and_holds_nothing_up_though_its_id_is_left_out() -> None:
+    world, watched = World(6), engine()
+    watched.state.sampling = 1
+    left_out = next(f"x{number}" for number in range(100) if not kept(f"x{number}", 1))
+    for partition, place in ((0, {"partition": 0, "offset": 10**6}), (1, {"partition": -1, "offset": 0})):
+        world.add(PREDICTIONS.of("m"), partition, {"event_id": left_out, "revision": 1} | place)
+    for _ in range(ROUND):
+        world.event(arms={"champion": 1})
+
+    watched.take(world.lanes(watched), facts(rollout(1)))
+
+    assert counted(watched)[0] == ROUND
+    assert watched.state.models["m"].refused == 2
+
+
+def test_many_names_are_chosen_as_each_of_them() -> None:
+    names = [f"e{number}" for number in range(1000)]
+
+    for level in range(MOST + 1):
+        assert kept_of(names, level) == [kept(name, level) for name in names]
+
+
 def test_a_sample_goes_on_as_a_sample_after_a_restart() -> None:
     world, steady, restarted = World(5), engine(), engine()
 
@@ -112,3 +135,14 @@ def test_as_much_is_measured_as_can_be_while_more_comes() -> None:
 
     assert set(seen[20:]) <= {1, 2, 3}
     assert written - taken < 100_000
+
+
+def test_where_hardly_more_comes_than_goes_the_sample_becomes_hardly_smaller() -> None:
+    pace, level, written, taken = Pace(backlog=1000), 0, 0.0, 0.0
+
+    for second in range(20):
+        written += 10_000
+        taken += 1_000_000 / (40 + 80 / 2**level)
+        level = pace.level(level, float(second), int(written), int(taken))
+
+    assert level == 1
