@@ -44,6 +44,28 @@ def test_a_threshold_that_moved_is_found_and_dated_though_the_ranking_is_as_befo
     assert abs(found.since - 1200) <= _WINDOW // 10
 
 
+def test_a_rise_in_the_middle_of_the_newest_window_is_dated_while_its_mean_is_still_noisy() -> None:
+    rng = np.random.default_rng(5)
+    x = rng.random(1250)
+    said, moved = np.where(x > 0.4, 0.9, 0.1), np.where(x > 0.4, 0.1, 0.9)
+    losses = held(np.where(np.arange(1250) < 1050, said, moved), said, rng)
+
+    since = losses.rose(_WINDOW)
+
+    assert losses.check(_WINDOW, _RARELY) is None
+    assert since is not None
+    assert abs(since - 1050) <= _WINDOW // 10
+
+
+def test_where_probabilities_mean_what_they_say_hardly_a_rise_is_dated() -> None:
+    dated = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        dated += held(np.full(2000, 0.3), np.full(2000, 0.3), rng).rose(_WINDOW) is not None
+
+    assert dated <= 2
+
+
 def test_rows_that_are_only_harder_lose_no_more_than_they_promise() -> None:
     rng = np.random.default_rng(1)
     easy, hard = np.where(rng.random(1000) > 0.5, 0.97, 0.03), np.full(1000, 0.5)

@@ -20,8 +20,8 @@ def decayed(state: VersionState, spec: ModelSpec, baseline: Baseline, feedback: 
     lost = None if spec.task == "regression" else state.losses.check(window, probability)
     if found and spec.task == "regression":
         found = replace(found, since=state.losses.began(window, baseline.value**2))
-    elif found and lost:
-        found = replace(found, since=lost.since)
+    elif found:
+        found = replace(found, since=lost.since if lost else state.losses.rose(window))
     if overlap(state.faulty, keys[0][0], keys[-1][0]):
         return []
     return [each for each in (found, lost) if each]

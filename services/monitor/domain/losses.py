@@ -25,6 +25,7 @@ from shared.quality import Task
 BLOCKS = 10  # of a window
 _REMEMBERED = 20  # windows
 _TOLERANCE = 0.01  # of a Brier loss
+_FAR = 4.0  # standard errors
 
 
 class Losses(Struct, kw_only=True):
@@ -66,16 +67,32 @@ class Losses(Struct, kw_only=True):
 
     def began(self, window: int, promised: float = 0.0) -> int | None:
         """Start (µs) of the stretch that has lost more than what came before it."""
-        sizes, means = self._blocks()
-        if not len(means):
+        return self.starts[self._split(window, promised)] if self.starts else None
+
+    def rose(self, window: int) -> int | None:
+        """Likewise, where it lost far more than the blocks of either stretch differ by.
+
+        A rise in the middle of the newest window makes its mean noisy, so that `check` may not find it yet.
+        """
+        if len(self.starts) < BLOCKS:
             return None
+        split, (_, means) = self._split(window), self._blocks()
+        before, after = np.append(0.0, means[:split]), means[split:]  # what is promised counts as a block
+        apart = np.concatenate([before - before.mean(), after - after.mean()])
+        noise = float(np.sqrt((apart**2).sum() / (len(apart) - 2) * (1 / len(before) + 1 / len(after))))
+        rise = float(after.mean() - before.mean())
+        return self.starts[split] if rise > _TOLERANCE + _FAR * noise else None
+
+    def _split(self, window: int, promised: float = 0.0) -> int:
+        """The block at which the stretch begins."""
+        sizes, means = self._blocks()
         before = window + np.append(0, sizes.cumsum()[:-1])
         after = sizes.sum() - (before - window)
         lost = (means * sizes).cumsum()
         level = (window * promised + np.append(0.0, lost[:-1])) / before
         rise = (lost[-1] - np.append(0.0, lost[:-1])) / after - level
         gain = np.where(rise > 0, rise**2 * before * after / (before + after), -1.0)
-        return self.starts[int(gain.argmax())]
+        return int(gain.argmax())
 
     def _blocks(self) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Sizes and means."""
