@@ -1,10 +1,11 @@
 """The monitor beside the scorer at saturation: one process reads data, predictions and labels of the 12-float stream.
 
-A quarter of the events is answered before, so that the monitor never waits for predictions: it reads these, and those
-that the scorer goes on to write at the same time, on the same cores. Where more come than it can read it measures a
-sample (services/monitor/domain/sampling.py): what it took in is what joined and what it left out. Rates are those of
-the second half of the time in which both were at work, when the sample has been found. What an event costs it is its
-own processor time, decoding, join, windows, drift and snapshots together.
+An eighth of the events is answered before, so that the monitor never waits for predictions: it reads these, and those
+that the scorer goes on to write at the same time, on the same cores and with the same right to them. Where more come
+than it can read it measures a sample (services/monitor/domain/sampling.py): what it took in is what joined and what it
+left out. Both rates are of one span on the clock: the second half of the time in which both were at work, when the
+sample has been found. Where the monitor's is below the scorer's, its backlog grew by the difference. What an event
+costs it is its own processor time, decoding, join, windows, drift and snapshots together.
 """
 
 import asyncio
@@ -47,17 +48,17 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
     count = arguments.events
     async with running_bench(say, "postgres") as bench:
         await _declare(bench)
-        await _fed(bench, 0, count // 4)
+        await _fed(bench, 0, count // 8)
         alone = await bench.scored(STREAM)
         say(f"the scorer alone answers {alone:,.0f} events/s")
-        unhurried = await asyncio.to_thread(_alone, bench, count // 4)
+        unhurried = await asyncio.to_thread(_alone, bench, count // 8)
         say(f"the monitor alone reads {unhurried.monitored:,.0f} events/s, {unhurried.cost:.1f} µs each")
-        await _fed(bench, count // 4, count // 2)
+        await _fed(bench, count // 8, count // 4)
         await bench.scored(STREAM)
-        await _fed(bench, count // 2, count)
+        await _fed(bench, count // 4, count)
         beside = await asyncio.to_thread(_both, bench, count)
         say(f"beside each other: scorer {beside.scored:,.0f}, monitor {beside.monitored:,.0f} events/s")
-        say(f"the monitor: {beside.cost:.1f} µs of processor time an event, {beside.measured:.0%} of them measured")
+        say(f"the monitor: {beside.cost:.1f} µs of processor time an event, {beside.measured:.1%} of them measured")
     return [
         Figure(
             what="monitor beside scorer, 12 floats", unit="events/s", ours=beside.monitored, ceiling=beside.scored,
