@@ -17,7 +17,7 @@ QUICKER = {
     r"trials: 4": "trials: 1",
     r"shadow: 1000": "shadow: 300",
     r"max_labels: 8000": "max_labels: 1000",
-    r"every: 21d, cooldown: 20d": "every: 5d, cooldown: 5d",
+    r"every: 21d, cooldown: 20d": "every: 8d, cooldown: 8d",
     r"calibration_error: \{max: [0-9.]+\}": "calibration_error: {max: 0.5}",
     r"slices: \{max_gap: [0-9.]+\}": "slices: {max_gap: 0.5}",
     r"roc_auc: \{min: 0.55, not_worse_than_champion: [0-9.]+\}": "roc_auc: {min: 0.5}",
