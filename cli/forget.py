@@ -82,6 +82,7 @@ def forget(
         typer.confirm("Erase it for good?", abort=True)
     with registry("approver", actor=actor) as client:
         ordered = client.post("/erasures", entity=entity, streams=stream, reason=reason)
+        typer.echo(f"ordered: receipt {ordered['receipt']}, proof {ordered['proof']}", err=True)  # whatever comes now
         receipt = _done(client, ordered["receipt"])
     typer.echo(json.dumps({**receipt, "proof": ordered["proof"]}, indent=2))
     if receipt["told"] is None:

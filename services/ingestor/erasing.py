@@ -72,11 +72,19 @@ class Eraser:
                 async with self._pool.acquire() as connection:
                     if await Store(connection).lead_erasures():
                         for erasure in await Store(connection).erasures():
-                            await self._go_on(erasure)
+                            await self._try(erasure)
             except _FAILURES as error:
-                log.warning("not erased yet: %r", error)
+                log.warning("erasures are not known: %r", error)
                 await asyncio.sleep(_BACK_OFF_SECONDS)
             await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _try(self, erasure: Erasure) -> None:
+        """One that fails does not hold up the others."""
+        try:
+            await self._go_on(erasure)
+        except _FAILURES as error:
+            log.warning("%s is not erased yet: %r", erasure.receipt, error)
+            await asyncio.sleep(_BACK_OFF_SECONDS)
 
     async def _go_on(self, erasure: Erasure) -> None:
         if not erasure.said:
@@ -99,6 +107,7 @@ class Eraser:
         if erasure.found is None and not await asyncio.to_thread(self._reached, sources, ends):
             return False
         found = erasure.found or await self._survey(erasure, entity, sources, ends)
+        await asyncio.to_thread(self._letterbox.clear, lambda letter: is_of(letter, entity, ends))
         tables = []
         for source in sources:
             if held := found["tables"].get(source.table):
@@ -107,7 +116,6 @@ class Eraser:
                 await self._announcer.announce(source.table, table)
                 await asyncio.to_thread(purge, self._tables, source, table.version(), wanted)
                 tables.append(ErasedTable(table=source.table, version=table.version(), **held))
-        await asyncio.to_thread(self._letterbox.clear, lambda letter: is_of(letter, entity, ends))
         await self._say(erasure, tables, found)
         return True
 
@@ -163,8 +171,7 @@ class Eraser:
     def _look(self, entity: str, sources: list[Source], ends: Ends, pins: list[Pin]) -> dict[str, Any]:
         """What is there to be taken, what only time will take, and what cannot be made again then."""
         held = {each.topic: self._held(each, rows_of(entity, ends[each.topic])) for each in sources}
-        letters = self._letterbox.find(lambda letter: is_of(letter, entity, ends))
-        places = set(filter(None, (origin_of(letter.headers() or ()) for letter in letters)))
+        places = {origin for _, origin in self._letterbox.find(lambda letter: is_of(letter, entity, ends))}
         remaining = expiries(self._kafka, last_records(held, places), datetime.now(UTC))
         affected = [pin for pin in pins if pin.saw(held[DATA.of(pin.stream)])]
         return {
@@ -233,8 +240,8 @@ def purge(tables: Tables, source: Source, version: int, wanted: pc.Expression) -
     young = idle_files(stored, used | idle, datetime.max.replace(tzinfo=UTC))
     idle |= {name for name in young if _holds(tables.bytes_of(kind, owner, name), wanted)}
     recent = {name for name in entries if name.endswith(".json") and stored[name] >= old}
+    tables.remove(kind, owner, sorted(entries - recent))  # first: on a checkpoint, emptied entries would make a version
     tables.empty(kind, owner, sorted(recent))
-    tables.remove(kind, owner, sorted(entries - recent))
     tables.remove(kind, owner, sorted(idle))
 
 

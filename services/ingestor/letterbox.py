@@ -1,5 +1,6 @@
 """The dead letters without those of an entity: what is to stay is written anew, and what was before is deleted."""
 
+import hashlib
 import logging
 from collections.abc import Callable
 from itertools import chain
@@ -9,7 +10,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from schemas.topics import DEAD_LETTER_ROOM_BYTES, DEAD_LETTERS, MAX_RECORD_BYTES
-from shared.dead_letters import kept_headers
+from shared.dead_letters import Place, kept_headers, origin_of
 from shared.errors import Fault
 from shared.reading import Message, Reader
 from shared.settings import KafkaSettings
@@ -25,24 +26,24 @@ class Letterbox:
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
 
-    def find(self, doomed: Doomed) -> list[Message]:
-        """Those that are to go."""
+    def find(self, doomed: Doomed) -> set[tuple[int, Place]]:
+        """Of those that are to go, the partition and the place of the record they are about."""
         with Reader(self._kafka, "modelbus.ingestor") as reader:
-            return [
-                message
+            return {
+                (partition, origin)
                 for partition, span in reader.spans(DEAD_LETTERS).items()
                 for message in chain.from_iterable(reader.read(DEAD_LETTERS, partition, *span))
-                if doomed(message)
-            ]
+                if doomed(message) and (origin := origin_of(message.headers() or ()))
+            }
 
     def clear(self, doomed: Doomed) -> None:
-        """Of a process that dies in between, some letters stand there twice, as of one that parks.
+        """Of a process that dies in between, some letters stand there twice until the next one is done.
 
         Raises:
             Fault: not all that stays was written anew, and nothing was deleted.
             confluent_kafka.KafkaException: the broker refused or did not answer.
         """
-        for partition in {message.partition() for message in self.find(doomed)}:
+        for partition in {partition for partition, _ in self.find(doomed)}:
             with Reader(self._kafka, "modelbus.ingestor") as reader:
                 span = reader.spans(DEAD_LETTERS)[partition]
                 stay = (m for m in chain.from_iterable(reader.read(DEAD_LETTERS, partition, *span)) if not doomed(m))
@@ -53,7 +54,7 @@ class Letterbox:
                 answer.result(_DELIVERY_SECONDS)
 
     def _write(self, partition: int, letters: Any) -> None:
-        failures: list[Any] = []
+        failures, written = list[Any](), set[bytes]()
         producer = Producer(
             self._kafka.librdkafka()
             | {
@@ -72,6 +73,9 @@ class Letterbox:
         for each in letters:
             headers = kept_headers(each.headers() or (), each.timestamp()[1])
             said = {"key": each.key(), "value": each.value(), "headers": headers, "partition": partition}
+            if (digest := _digest(each.key(), each.value(), headers)) in written:
+                continue  # one that an earlier process had written anew when it died
+            written.add(digest)
             while True:
                 try:
                     producer.produce(DEAD_LETTERS, on_delivery=delivered, **said)
@@ -80,3 +84,8 @@ class Letterbox:
                     producer.poll(1)
         if (unsent := producer.flush(_DELIVERY_SECONDS + 5)) or failures:
             raise Fault(f"{unsent + len(failures)} dead letters were not written anew {failures[:1]}")
+
+
+def _digest(*parts: Any) -> bytes:
+    """16 bytes of a letter, so that a million of them take no more than what they say does."""
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import compress, islice
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
@@ -112,7 +112,7 @@ class Known:
         data, revisions = self.data, self.revisions
         ahead = (
             at
-            for at, each in enumerate(answers[start:], start)
+            for at, each in enumerate(islice(answers, start, None), start)
             if each is not None
             and (each.input_offset >= data.get(each.input_partition, 0) or each.revision not in revisions)
         )

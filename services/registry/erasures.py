@@ -83,7 +83,7 @@ class Erasures:
         receipt = (await self.objects.put(proof.encode())).digest
         try:
             event_id = await self.acts.forget(receipt, wish.streams, actor=actor, reason=wish.reason)
-        except BaseException:
+        except NotDeclared:  # after any other failure the order may stand, and needs the name
             await self.objects.remove(receipt)
             raise
         return WishView(event_id=event_id, receipt=receipt, proof=proof)
