@@ -22,7 +22,7 @@ from schemas.topics import DATA, LABELS, PREDICTIONS
 from shared.erasure import Held, expiries, last_records, names, rows_of
 from shared.errors import ModelbusError
 from shared.settings import S3Settings
-from shared.tables import NoTable, Tables
+from shared.tables import Tables
 
 _WAIT_SECONDS, _ASK_SECONDS = 600.0, 0.5
 _UNREGISTERED = ("trained", "rejected")
@@ -114,8 +114,9 @@ def look(client: Registry, entity: str, streams: list[str] | None) -> Survey:
     models = [each["name"] for each in client.pages("/models") if each["stream"] in wanted]
     owners: list[tuple[Kind, str]] = [(kind, name) for name in wanted for kind in ("data", "labels")]
     owners += [("predictions", model) for model in models]
+    tables, mine = Tables(S3Settings()), rows_of(entity)
     try:
-        held = {_FAMILIES[kind].of(owner): _held(kind, owner, entity) for kind, owner in owners}
+        held = {_FAMILIES[kind].of(owner): Held.of_newest(tables, kind, owner, mine) for kind, owner in owners}
         letters = {
             each.name: each
             for each in read()
@@ -136,13 +137,6 @@ def look(client: Registry, entity: str, streams: list[str] | None) -> Survey:
         remaining=remaining,
         affected=[each for model in models for each in _affected(client, model, held)],
     )
-
-
-def _held(kind: Kind, owner: str, entity: str) -> Held:
-    try:
-        return Held.of(Tables(S3Settings()).open(kind, owner), rows_of(entity))
-    except NoTable:
-        return Held.nothing()
 
 
 def _affected(client: Registry, model: str, held: Mapping[str, Held]) -> Iterator[str]:

@@ -15,12 +15,14 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from deltalake import DeltaTable
 
+from schemas.events.ingestor import Kind
 from schemas.events.parts import Cut, Offsets
 from schemas.topics import CORRECTIONS, PREDICTIONS, SHADOW
 from shared.dead_letters import Place
 from shared.reading import Reader
 from shared.records import UNREADABLE
 from shared.settings import KafkaSettings
+from shared.tables import NoTable, Tables
 
 Places = Mapping[int, int]  # partition → offset
 _ASK_SECONDS: Final = 30.0
@@ -60,6 +62,14 @@ class Held:
     def nothing(cls) -> "Held":
         """Of no table."""
         return cls(rows=pa.table({name: [] for name in _KEPT}), files=0)
+
+    @classmethod
+    def of_newest(cls, tables: Tables, kind: Kind, owner: str, wanted: pc.Expression) -> "Held":
+        """Of the newest version of a table; nothing where there is none yet."""
+        try:
+            return cls.of(tables.open(kind, owner), wanted)
+        except NoTable:
+            return cls.nothing()
 
     def last(self) -> dict[int, int]:
         """The last offset by partition."""

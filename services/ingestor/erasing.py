@@ -88,24 +88,28 @@ class Eraser:
 
     async def _go_on(self, erasure: Erasure) -> None:
         if not erasure.said:
+            if (reach := await self._ready(erasure)) is None:
+                return
             with telemetry.span("erase entity", parent=erasure.traceparent):
-                if not await self._erase(erasure):
-                    return
+                await self._erase(erasure, *reach)
         await self._objects.remove(erasure.receipt)
         async with self._pool.acquire() as connection:
             await Store(connection).close_erasure(erasure.receipt)
 
-    async def _erase(self, erasure: Erasure) -> bool:
-        """False while the tables have not come to where it reaches."""
-        entity = json.loads(await self._objects.get(erasure.receipt))["entity"]
+    async def _ready(self, erasure: Erasure) -> tuple[list[Source], Ends] | None:
+        """What it reaches, and up to where; None while the tables have not come there."""
         if erasure.ends is None and not await asyncio.to_thread(heard_all, self._kafka, "ingestor", REGISTRY):
-            return False  # of a stream, of a model, of a version that was trained
+            return None  # of a stream, of a model, of a version that was trained
         async with self._pool.acquire() as connection:
             known = (await Store(connection).sources()).values()
         ends = erasure.ends or await self._reaching(erasure, known)
         sources = [source for source in known if source.topic in ends]
         if erasure.found is None and not await asyncio.to_thread(self._reached, sources, ends):
-            return False
+            return None
+        return sources, ends
+
+    async def _erase(self, erasure: Erasure, sources: list[Source], ends: Ends) -> None:
+        entity = json.loads(await self._objects.get(erasure.receipt))["entity"]
         found = erasure.found or await self._survey(erasure, entity, sources, ends)
         await asyncio.to_thread(self._letterbox.clear, lambda letter: is_of(letter, entity, ends))
         tables = []
@@ -117,7 +121,6 @@ class Eraser:
                 await asyncio.to_thread(purge, self._tables, source, table.version(), wanted)
                 tables.append(ErasedTable(table=source.table, version=table.version(), **held))
         await self._say(erasure, tables, found)
-        return True
 
     async def _say(self, erasure: Erasure, tables: list[ErasedTable], found: Mapping[str, Any]) -> None:
         said = EntityErased(
@@ -170,7 +173,10 @@ class Eraser:
 
     def _look(self, entity: str, sources: list[Source], ends: Ends, pins: list[Pin]) -> dict[str, Any]:
         """What is there to be taken, what only time will take, and what cannot be made again then."""
-        held = {each.topic: self._held(each, rows_of(entity, ends[each.topic])) for each in sources}
+        held = {
+            each.topic: Held.of_newest(self._tables, each.kind, each.owner, rows_of(entity, ends[each.topic]))
+            for each in sources
+        }
         places = {origin for _, origin in self._letterbox.find(lambda letter: is_of(letter, entity, ends))}
         remaining = expiries(self._kafka, last_records(held, places), datetime.now(UTC))
         affected = [pin for pin in pins if pin.saw(held[DATA.of(pin.stream)])]
@@ -184,12 +190,6 @@ class Eraser:
             "remaining": [{"topic": topic, "expires_at": at and at.isoformat()} for topic, at in remaining.items()],
             "affected": [{"model": pin.model, "version": pin.version} for pin in affected],
         }
-
-    def _held(self, source: Source, wanted: pc.Expression) -> Held:
-        try:
-            return Held.of(self._tables.open(source.kind, source.owner), wanted)
-        except NoTable:
-            return Held.nothing()
 
     def _rewrite(self, source: Source, wanted: pc.Expression) -> DeltaTable:
         """The table without these rows, at the version from which on it is kept.

@@ -1,22 +1,21 @@
 """The dead letters without those of an entity: what is to stay is written anew, and what was before is deleted."""
 
 import hashlib
-import logging
 from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from schemas.topics import DEAD_LETTER_ROOM_BYTES, DEAD_LETTERS, MAX_RECORD_BYTES
+from schemas.topics import DEAD_LETTERS
+from services.ingestor.parking import producer_of
 from shared.dead_letters import Place, kept_headers, origin_of
 from shared.errors import Fault
 from shared.reading import Message, Reader
 from shared.settings import KafkaSettings
 
 _DELIVERY_SECONDS = 30
-log = logging.getLogger(__name__)
 Doomed = Callable[[Message], bool]
 
 
@@ -55,16 +54,7 @@ class Letterbox:
 
     def _write(self, partition: int, letters: Any) -> None:
         failures, written = list[Any](), set[bytes]()
-        producer = Producer(
-            self._kafka.librdkafka()
-            | {
-                "client.id": "modelbus-ingestor-letterbox",
-                "logger": log,
-                "enable.idempotence": True,
-                "message.max.bytes": MAX_RECORD_BYTES + DEAD_LETTER_ROOM_BYTES,
-                "delivery.timeout.ms": _DELIVERY_SECONDS * 1000,
-            }
-        )
+        producer = producer_of(self._kafka, "letterbox", _DELIVERY_SECONDS)
 
         def delivered(error: Any, _: object) -> None:
             if error is not None:

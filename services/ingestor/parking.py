@@ -17,20 +17,25 @@ _DELIVERY_SECONDS = 20
 log = logging.getLogger(__name__)
 
 
+def producer_of(kafka: KafkaSettings, name: str, seconds: int) -> Producer:
+    """A producer of dead letters, each delivered in so many seconds or given up."""
+    return Producer(
+        kafka.librdkafka()
+        | {
+            "client.id": f"modelbus-ingestor-{name}",
+            "logger": log,
+            "enable.idempotence": True,
+            "message.max.bytes": MAX_RECORD_BYTES + DEAD_LETTER_ROOM_BYTES,
+            "delivery.timeout.ms": seconds * 1000,
+        }
+    )
+
+
 class Parking:
     """Writes dead letters; returns when the broker has them."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
-        self._producer = Producer(
-            kafka.librdkafka()
-            | {
-                "client.id": "modelbus-ingestor-parking",
-                "logger": log,
-                "enable.idempotence": True,
-                "message.max.bytes": MAX_RECORD_BYTES + DEAD_LETTER_ROOM_BYTES,
-                "delivery.timeout.ms": _DELIVERY_SECONDS * 1000,
-            }
-        )
+        self._producer = producer_of(kafka, "parking", _DELIVERY_SECONDS)
         self._failures: list[KafkaError] = []
 
     def park(self, topic: str, refused: Iterable[Refused]) -> None:

@@ -184,7 +184,7 @@ class Intake:
         if self.level:
             return self._some_of(partition, lane, known)
         read = self._answers_of(partition, lane.records)
-        lane.taken = len(read) if known is None else known.until(read)
+        lane.taken = _up_to(known, read)
         return Taken(self._sound(read[: lane.taken]))
 
     def _sound(self, read: Sequence[Answer | None]) -> list[Answer]:
@@ -195,10 +195,10 @@ class Intake:
     def _some_of(self, partition: int, lane: Lane, known: Known | None) -> Taken:
         """Likewise; of those that are sampled out no more than their place is read."""
         records, read = lane.records, _decoded(_PLACES.decode, lane.records)
-        lane.taken = len(read) if known is None else known.until(read)
+        lane.taken = _up_to(known, read)
         while lane.taken < len(read) and self._answers_of(partition, [records[lane.taken]]) == [None]:
             read[lane.taken] = None  # ahead, but nothing that a scorer writes
-            lane.taken = len(read) if known is None else known.until(read, lane.taken)
+            lane.taken = _up_to(known, read, lane.taken)
         read = read[: lane.taken]
         mine = _kept(read, self.level)
         passed = [each for each, taken_in in zip(read, mine, strict=True) if each is not None and not taken_in]
@@ -243,6 +243,11 @@ def _weight(said: Prediction) -> float:
 def _kept(read: Iterable[Named | Passed | None], level: int) -> list[bool]:
     """Which are taken in: also what could not be read, so that a decoder has its word about it."""
     return kept_of(("" if each is None else each.id for each in read), level)
+
+
+def _up_to(known: Known | None, read: Sequence[Answer | Passed | None], start: int = 0) -> int:
+    """How many are taken: all of them where nothing bounds what may be known."""
+    return len(read) if known is None else known.until(read, start)
 
 
 def _decoded(decode: Callable[[bytes], Decoded], records: Sequence[Record]) -> list[Decoded | None]:
