@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
@@ -45,6 +45,7 @@ class Intake:
     def __init__(self, source: Source, *, tables: Tables, parking: Parking, settings: Settings) -> None:
         self.committing, self.announcing = Patience(), Patience()
         self.held: bool | None = None  # whether its partitions are paused; None: some may be
+        self.ends: Mapping[int, int] = {}  # own partition → the offset after its last record in the table
         self.announced = False  # what an earlier life committed may be unsaid
         self._buffer = Buffer()
         self._leaving: Batch | None = None
@@ -78,14 +79,9 @@ class Intake:
             or self._buffer.due(now, rows=limits.commit_rows, bytes=limits.commit_bytes, seconds=limits.commit_seconds)
         )
 
-    def full(self) -> bool:
-        """Whether it must take no more until a commit succeeds."""
-        limits = self._settings
-        return self._leaving is not None and self._buffer.full(rows=limits.commit_rows, bytes=limits.commit_bytes)
-
-    def places(self) -> dict[int, int]:
-        """Partition → the offset to be taken next."""
-        return self._buffer.places()
+    def enough(self) -> bool:
+        """Whether a commit's worth waits: no more is taken until it can leave."""
+        return self._buffer.full(rows=self._settings.commit_rows, bytes=self._settings.commit_bytes)
 
     def table(self) -> DeltaTable:
         """The snapshot; loaded anew after any doubt about it."""
@@ -101,11 +97,13 @@ class Intake:
             for partition, offset in places.items():
                 self.drop(partition)
                 self._buffer.place(partition, offset)
+            self.ends = {**self.ends, **places}
             return places
 
     def drop(self, partition: int) -> None:
         """Give a partition away; waits for a commit that is under way."""
         with self._lock:
+            self.ends = {number: end for number, end in self.ends.items() if number != partition}
             dropped = self._buffer.drop(partition)
             if self._leaving is not None:
                 rest = self._leaving.without(partition)
@@ -147,6 +145,7 @@ class Intake:
             self._parking.park(self.source.topic, [*reading.refused, *batch.killers])
             self._append(snapshot, batch, reading)
             self._snapshot, self._leaving, self._proven = snapshot, None, True
+            self.ends = {**self.ends, **batch.nexts}
         metrics.ROWS.labels(self.source.table).inc(reading.rows.num_rows)
         metrics.UNKEYED.labels(self.source.table).inc(reading.unkeyed)
         return set()

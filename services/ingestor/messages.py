@@ -26,6 +26,7 @@ def client_settings(kafka: KafkaSettings) -> dict[str, Any]:
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
         "max.poll.interval.ms": 600_000,  # an S3 that does not answer holds up a turn
+        "fetch.wait.max.ms": 100,  # new partitions are fetched once the last request has been answered
         "queued.max.messages.kbytes": 32 * 1024,
         "fetch.queue.backoff.ms": 5,  # the usual second would be waited for whenever so much is fetched ahead
         "topic.metadata.refresh.interval.ms": 10_000,
@@ -48,9 +49,10 @@ def failed(message: Any) -> bool:
 def blocks_of(messages: Sequence[Any]) -> Iterator[tuple[str, Block]]:
     """The records of each topic."""
     topics: list[Any] = list(map(Message.topic, messages))
-    for topic in set(topics):
-        own = [message for message, of in zip(messages, topics, strict=True) if of == topic]
-        yield topic, _block(own)
+    present = set(topics)
+    for topic in present:
+        mixed = len(present) > 1
+        yield topic, _block([m for m, of in zip(messages, topics, strict=True) if of == topic] if mixed else messages)
 
 
 def _block(messages: Sequence[Any]) -> Block:

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -52,6 +52,7 @@ class Stream:
         self._consumer = Consumer(client_settings(kafka))
         self._intakes: dict[str, Intake] = {}
         self._sources: dict[str, Source] = {}
+        self._shown: dict[str, Mapping[int, int]] = {}
         self._looked_up = self._turned = time.monotonic() - _LOOK_UP_SECONDS
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="stream")
         self._commits = ThreadPoolExecutor(1, thread_name_prefix="commits")
@@ -98,12 +99,17 @@ class Stream:
         if not self._sources:
             await asyncio.sleep(_TAKE_SECONDS)
             return
-        if any(intake.full() and not intake.held for intake in self._intakes.values()):
-            await asyncio.wait(self._work.values(), timeout=_TAKE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if busy := self._at_their_limit():
+            await asyncio.wait(busy, timeout=_TAKE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         else:
             await self._in_thread(self._take)
         for topic, intake in self._intakes.items():
             await self._serve(topic, intake)
+
+    def _at_their_limit(self) -> list[asyncio.Task[None]]:
+        """The work of tables that can take no more until it is done."""
+        topics = ((self._intakes[topic], work) for topic, work in self._work.items())
+        return [work for intake, work in topics if intake.enough() and not intake.held]
 
     async def _look_up(self) -> None:
         """Learn what has been declared since; while Postgres is away, what is known goes on."""
@@ -128,13 +134,20 @@ class Stream:
             )
 
     def _take(self) -> None:
-        now = time.monotonic()
-        messages = self._consumer.consume(min(BATCH, self._settings.commit_rows), _TAKE_SECONDS)
-        if any(map(Message.error, messages)):
-            messages = [message for message in messages if not failed(message)]
-        for topic, block in blocks_of(messages):
-            if intake := self._intakes.get(topic):
-                intake.add(block, now)
+        """Batch after batch while they come full: to be asked anew may take as long as a batch."""
+        self._show_progress()
+        now, most = time.monotonic(), min(BATCH, self._settings.commit_rows)
+        until = now + _TAKE_SECONDS
+        while now < until:
+            messages = self._consumer.consume(most, _TAKE_SECONDS)
+            if any(map(Message.error, messages)):
+                messages = [message for message in messages if not failed(message)]
+            for topic, block in blocks_of(messages):
+                if intake := self._intakes.get(topic):
+                    intake.add(block, now)
+            if len(messages) < most or any(intake.enough() for intake in self._intakes.values()):
+                return
+            now = time.monotonic()
 
     async def _serve(self, topic: str, intake: Intake) -> None:
         """Start what is due, and see how it ended; raises what nobody may outlive."""
@@ -148,7 +161,7 @@ class Stream:
                 self._start(topic, self._patiently(intake, intake.committing, self._commit(intake)))
             elif not intake.announced and intake.announcing.ready(now):
                 self._start(topic, self._patiently(intake, intake.announcing, self._announce(intake)))
-        if intake.held != (hold := intake.full() and intake.committing.failing):
+        if intake.held != (hold := intake.enough() and intake.committing.failing):
             await self._in_thread(self._hold_or_release, intake, hold)
 
     def _start(self, topic: str, work: Coroutine[Any, Any, None]) -> None:
@@ -182,7 +195,6 @@ class Stream:
                 await self._in_thread(self._read_again, intake, moved)
                 return
             await self._patiently(intake, intake.announcing, self._say(intake))
-        await self._in_thread(self._show_progress, intake)
         await self._in_commits(intake.tidy)
 
     async def _isolate(self, intake: Intake) -> None:
@@ -240,12 +252,14 @@ class Stream:
     def _assignment(self, intake: Intake) -> list[TopicPartition]:
         return [partition for partition in self._consumer.assignment() if partition.topic == intake.source.topic]
 
-    def _show_progress(self, intake: Intake) -> None:
+    def _show_progress(self) -> None:
         """So that every Kafka tool shows how far the tables are; nobody reads from these offsets."""
-        topic = intake.source.topic
-        places = [TopicPartition(topic, partition, offset) for partition, offset in intake.places().items()]
-        with suppress(KafkaException):
-            self._consumer.commit(offsets=places, asynchronous=True)
+        for topic, intake in self._intakes.items():
+            if intake.ends and self._shown.get(topic) != intake.ends:
+                self._shown[topic] = intake.ends
+                places = [TopicPartition(topic, partition, offset) for partition, offset in intake.ends.items()]
+                with suppress(KafkaException):
+                    self._consumer.commit(offsets=places, asynchronous=True)
 
 
 def _named(partitions: list[TopicPartition]) -> str:

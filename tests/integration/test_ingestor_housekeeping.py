@@ -59,7 +59,7 @@ class Table:
 
     def grow(self, commits: int) -> None:
         for _ in range(commits):
-            start = self.intake.places()[0]
+            start = self.intake.ends[0]
             fill(self.intake, 0, range(start, start + 3))
             assert self.intake.commit() == set()
             self.intake.tidy()
@@ -96,12 +96,12 @@ def test_pinned_versions_read_equal_after_every_cleaning_and_what_nobody_needs_g
         for version in pins:
             assert table.rows(version).equals(before[version])
         newest = table.rows(table.version())
-        assert newest["offset"].to_pylist() == list(range(table.intake.places()[0]))
+        assert newest["offset"].to_pylist() == list(range(table.intake.ends[0]))
         assert table.clean(pins) == 0
     with pytest.raises(NoTable):
         table.rows(pins[1] + 1)
     table.grow(1)  # the very snapshot that was held goes on
-    assert Table(source).intake.places() == table.intake.places()  # and so does a later life
+    assert Table(source).intake.ends == table.intake.ends  # and so does a later life
 
 
 def test_versions_that_are_young_stay_readable_without_a_pin(source: Source) -> None:

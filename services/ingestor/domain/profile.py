@@ -13,10 +13,11 @@ MOST_VALUES = 50  # of one column; an event must stay small whatever is declared
 
 def of_features(spec: StreamSpec, rows: pa.Table) -> dict[str, FeatureProfile]:
     """Profile of every feature over the rows of a data table; values that were not declared are flagged, not named."""
+    any_flags = bool(pc.any(pc.greater(pc.list_value_length(rows["flags"]), 0)).as_py())
     profiles = {}
     for name, feature in spec.features.items():
         column = rows[COLUMN_PREFIX + name]
-        if isinstance(feature, BoolFeature):
+        if isinstance(feature, BoolFeature) or not any_flags:
             profiles[name] = of_column(column)
             continue
         flagged = pc.sum(odd := _odd(feature, column)).as_py() or 0

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
 
 import msgspec
 import numpy as np
@@ -27,6 +27,8 @@ from shared.records import (
     RefusedRecord,
     StreamDecoder,
 )
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,10 +213,15 @@ def _identity(
     return [
         pa.array([record.id for record in records], pa.string()),
         pa.array([record.entity for record in records], pa.string()),
-        pa.array([record.time for record in records], pa.timestamp("us", "UTC")),
+        _times(records),
         pa.array(block.partitions[place]),
         pa.array(block.offsets[place]),
     ]
+
+
+def _times(records: Iterable[Record | LabelRecord | Prediction]) -> pa.Array:
+    """Not of the times themselves: pyarrow asks the time zone of each, which takes four times as long."""
+    return pa.array([record.time - _EPOCH for record in records], pa.duration("us")).view(pa.timestamp("us", "UTC"))
 
 
 def _keyed(block: Block, rows: pa.Table, accepted: NDArray[np.bool_]) -> NDArray[np.bool_]:
