@@ -22,10 +22,15 @@ from tests.bench.figures import Figure, Say
 from tests.bench.scorer import FEATURES, Bench, boosted, events_of, running_bench, stream_of
 from tests.scoring_world import scorers
 
-TURNS = 2
+TURNS = 3
+NEAR_SATURATION_TURNS = 3  # of which the middle one counts: a machine with no room left shows each of its hiccups
 SECONDS = 15.0
 WARM_UP_SECONDS = 3.0
 RATE = 500.0
+_CLIENTS_LINGER = 5.0  # ms, librdkafka's own
+_OVERLOAD = 150_000.0
+_KEPT_UP = 0.97
+_TRY_SECONDS = 4.0
 _TICK_SECONDS = 0.001
 _DRAIN_SECONDS = 120.0
 Millis = NDArray[np.float64]
@@ -78,8 +83,11 @@ async def _near_saturation(bench: Bench, stream: StreamSpec, calm_p99: float) ->
     with _scorer(bench):
         saturation = await asyncio.to_thread(_saturation, bench, stream)
         bench.say(f"saturated at {saturation:,.0f} events/s")
-        delays = await asyncio.to_thread(_delays, bench, stream, stream.stream, 0.8 * saturation)
-    p50, p99 = (float(np.percentile(delays, percent)) for percent in (50, 99))
+        turns = [
+            await asyncio.to_thread(_delays, bench, stream, stream.stream, 0.8 * saturation)
+            for _ in range(NEAR_SATURATION_TURNS)
+        ]
+    p50, p99 = (float(np.median([np.percentile(delays, percent) for delays in turns])) for percent in (50, 99))
     what = f"exactly once, 80 % of {saturation:,.0f} events/s"
     return [
         Figure(what=f"{what}, p50", unit="ms", ours=p50),
@@ -113,9 +121,21 @@ def _delays(bench: Bench, stream: StreamSpec, output: str, rate: float) -> Milli
 
 
 def _saturation(bench: Bench, stream: StreamSpec) -> float:
-    """Events a second that come out while more than that go in; the last part, when the generator is still, is not."""
+    """The largest rate that is kept up with, found from above: each next try is what came out of the last.
+
+    A backlog is scored in larger batches than a stream without one, and so faster: that rate would not be kept up.
+    """
     _timed(bench, stream, stream.stream, 8, 1000)
-    (start, sent), arrived = _timed(bench, stream, stream.stream, 500_000, 150_000)
+    rate = _OVERLOAD
+    while (out := _comes_out(bench, stream, rate)) < _KEPT_UP * rate:
+        bench.say(f"of {rate:,.0f} events/s {out:,.0f} come out")
+        rate = out
+    return rate
+
+
+def _comes_out(bench: Bench, stream: StreamSpec, rate: float) -> float:
+    """Events a second that come out while more go in, once it is under way."""
+    (start, sent), arrived = _timed(bench, stream, stream.stream, int(rate * _TRY_SECONDS), rate)
     warm = start + (sent - start) / 4
     return float(((arrived >= warm) & (arrived <= sent)).sum() / (sent - warm))
 
@@ -140,11 +160,12 @@ def _send(bench: Bench, stream: StreamSpec, numbers: range, rate: float) -> tupl
     events = [
         (b"%d" % each, b'{"id":"e%d","entity":"%d","time"%s' % (each, each, rows[each % 1000])) for each in numbers
     ]
-    producer = Producer(bench.kafka.librdkafka() | {"linger.ms": 0, "queue.buffering.max.messages": 2_000_000})
+    linger = 0.0 if rate <= RATE else _CLIENTS_LINGER  # 5,000 requests/s, one for each event, saturate the broker
+    producer = Producer(bench.kafka.librdkafka() | {"linger.ms": linger, "queue.buffering.max.messages": 2_000_000})
     topic, partitions = DATA.of(stream.stream), stream.partitions
     start, sent = time.perf_counter() + 0.05, 0
     while sent < len(events):
-        due = min(len(events), int((time.perf_counter() - start) * rate) + 1)
+        due = max(0, min(len(events), int((time.perf_counter() - start) * rate) + 1))  # before the start it is none
         for key, value in events[sent:due]:
             producer.produce(topic, value, key, int(key) % partitions)
         producer.poll(0)
