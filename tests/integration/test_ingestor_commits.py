@@ -3,6 +3,7 @@
 import asyncio
 import json
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,21 +12,26 @@ from typing import Any
 
 import asyncpg
 import pytest
+from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from compose.embedded.stack import Stack
+from schemas.events.ingestor import DatasetCommitted
 from schemas.specs import BoolFeature
-from services.ingestor.announcements import Announcer
+from schemas.topics import DATA
+from services.ingestor.announcements import METADATA, Announcer
 from services.ingestor.app import MIGRATIONS
 from services.ingestor.domain.blocks import Taken, block_of
 from services.ingestor.domain.sources import Source
 from services.ingestor.intake import Intake
 from services.ingestor.parking import Parking
 from services.ingestor.settings import Settings
+from services.ingestor.store import Store
+from services.ingestor.stream import Stream
 from shared import postgres
 from shared.kafka import control_topics, ensure_topics
 from shared.settings import KafkaSettings, PostgresSettings, S3Settings
-from shared.tables import Tables, append, compact
+from shared.tables import Tables, append, commits_since, compact
 from tests.integration import ingestor_parts as parts
 
 pytestmark = pytest.mark.stack
@@ -168,6 +174,31 @@ async def test_compaction_keeps_rows_places_and_older_versions_and_says_nothing(
     assert [name for name, _ in await said(pool)] == [f"{source.table}@{version}" for version in (1, 2, 3, 4, 5, 7)]
     assert places(source) == [(0, offset) for offset in range(6)]
     assert Tables(S3Settings()).read("data", source.owner, 3).num_rows == 3
+
+
+async def test_no_more_than_a_commit_is_taken_while_a_table_is_compacted(
+    stack: Stack, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compact_slowly(table: DeltaTable) -> None:
+        time.sleep(1)  # in which all that there is could be taken
+        compact(table)
+
+    monkeypatch.setattr("services.ingestor.intake.compact", compact_slowly)
+    spec = await parts.apply(parts.stream_spec(partitions=1))
+    parts.publish(DATA.of(spec.stream), [parts.data(number) for number in range(600)])
+    async with pool.acquire() as connection:
+        await Store(connection).declare_stream(spec, revision=1)
+    settings = Settings(commit_rows=100, compact_files=2)
+    stream = Stream(kafka=KafkaSettings(), pool=pool, tables=Tables(S3Settings()), settings=settings)
+
+    running = asyncio.create_task(stream.run())
+    await asyncio.to_thread(parts.until, lambda: parts.holds("data", spec.stream, {0: 600}))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    table = Tables(S3Settings()).open("data", spec.stream)
+    commits = [commit[METADATA] for _, commit in commits_since(table, 0) if METADATA in commit]
+    assert max(DatasetCommitted.decode(commit.encode()).rows_added for commit in commits) == 100
 
 
 async def test_of_two_that_compact_from_one_snapshot_one_fails_and_no_row_is_there_twice(source: Source) -> None:
