@@ -34,7 +34,10 @@ PRODUCER = {
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """What is committed at once; `group` is the consumer's metadata at the time the input was consumed.
+    """What is committed at once.
+
+    `group` is the consumer's metadata at the time the input was consumed: when the partitions have moved since, a
+    transaction is refused by it. Without a transaction the consumer itself commits, and it is None.
 
     `fence` is where the partitions stood that switch in this package, under the revisions they switch to.
     """

@@ -158,7 +158,8 @@ class Stream:
 
     def _prepare(self, batch: Batch) -> Prepared | None:
         """Answer a batch, and switch every partition that is behind what is known; None when there is nothing."""
-        group = self._consumer.consumer_group_metadata()  # of now: if the partitions move, the commit is refused
+        exact = self._guarantee == "exactly_once"  # asking takes as long as answering a record
+        group = self._consumer.consumer_group_metadata() if exact else None
         known = self._view.known
         self._let_go(known)
         switches = switches_of(known, self._serving_places())

@@ -87,7 +87,7 @@ class _Loop:
         ends = {message.partition(): message.offset() + 1 for message in messages}
         offsets = [TopicPartition(messages[0].topic(), partition, end) for partition, end in ends.items()]
         where = [(message.key(), message.partition()) for message in messages]
-        group = self._consumer.consumer_group_metadata()
+        group = self._consumer.consumer_group_metadata() if self._transactional else None
         self._in_flight = self._thread.submit(self._commit, where, offsets, group)
 
     def _commit(self, where: list[tuple[bytes, int]], offsets: list[TopicPartition], group: Any) -> None:

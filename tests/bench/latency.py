@@ -158,7 +158,7 @@ def _timed(
 
 
 def _send(bench: Bench, stream: StreamSpec, numbers: range, rate: float) -> tuple[float, float]:
-    """Send at the rate, in ticks of a millisecond; returns when the first was due, and when the last was there.
+    """Send at the rate, in ticks of a millisecond; returns when the first was due, and when the last was sent.
 
     Entities are the events' numbers.
     """
@@ -177,8 +177,9 @@ def _send(bench: Bench, stream: StreamSpec, numbers: range, rate: float) -> tupl
         producer.poll(0)
         sent = max(sent, due)
         time.sleep(max(0.0, min(_TICK_SECONDS, start + sent / rate - time.perf_counter())))
+    ended = time.perf_counter()
     assert producer.flush(30) == 0
-    return start, time.perf_counter()
+    return start, ended
 
 
 class _Reader:
