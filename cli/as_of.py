@@ -21,6 +21,7 @@ def as_of(
                 "%Y-%m-%dT%H:%M:%S",
                 "%Y-%m-%dT%H:%M",
                 "%Y-%m-%d",
+                "%Y-%m-%dT%H:%M%z",
                 "%Y-%m-%dT%H:%M:%S.%f%z",
                 "%Y-%m-%dT%H:%M:%S%z",
             ],

@@ -53,6 +53,8 @@ def demo(  # noqa: PLR0917  # typer passes them by name
 
     if report is not None and not exit_:
         raise typer.BadParameter("expected with --exit", param_hint="--report")
+    if report is not None and not report.absolute().parent.is_dir():
+        raise typer.BadParameter(f"{report.parent} is not there: expected a folder", param_hint="--report")
     try:
         plan = Plan(folder=folder, specs=specs.resolve(), until=moment_of(until), pace=pace_of(pace), exit=exit_)
         wanted = declared(plan.specs)

@@ -14,7 +14,7 @@ class _LeftOut:
 
 
 def leave_out(name: str) -> None:
-    """Let a package be as if it were not installed; to be called before something imports it.
+    """Let a package be, to whoever imports it, as if it were not installed; to be called before the first does.
 
     pyarrow imports pandas when it is there, with the first array: a second and 60 MB, of which a service that has no
     data frames has nothing.

@@ -54,8 +54,10 @@ _CONFIGURATION: Final[dict[str, str | None]] = {
     "delta.deletedFileRetentionDuration": "interval 1 second",  # it needs no tombstones: checkpoints only grow by them
 }
 _EPOCH: Final = pa.field("epoch", pa.int32())  # the first column: statistics are kept of the first ones only
-_EPOCH_BYTES: Final = 32 * 1024 * 1024  # of Parquet, about: a compaction holds so much in memory, and rewrites no more
-_LARGE_BYTES: Final = 8 * 1024 * 1024  # files that are as large on average are not worth rewriting
+# a compaction holds so much in memory, and rewrites no more, but for one commit: Parquet of numbers in a row is small
+_EPOCH_BYTES: Final = 32 * 1024 * 1024
+_EPOCH_ROWS: Final = 2_000_000
+_LARGE_BYTES, _LARGE_ROWS = _EPOCH_BYTES // 4, _EPOCH_ROWS // 4  # files as large on average are not worth rewriting
 _ERASED: Final = "modelbus.erased"  # of a table: no version before this one is kept, and it is read in their place
 _TAKEN: Final = b'{"commitInfo":{"operation":"ERASED"}}\n'
 _HOOKS: Final = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
@@ -238,6 +240,7 @@ class Epoch:
     number: int
     files: int
     bytes: int
+    rows: int = 0
 
     @classmethod
     def of(cls, table: DeltaTable) -> "Epoch":
@@ -245,10 +248,11 @@ class Epoch:
         files = pa.table(table.get_add_actions(flatten=True))
         if f"max.{_EPOCH.name}" not in files.column_names:
             return cls(0, 0, 0)
-        numbers, sizes = files[f"max.{_EPOCH.name}"], files["size_bytes"]
+        numbers = files[f"max.{_EPOCH.name}"]
         newest = pc.max(numbers).as_py() or 0
-        mine = pc.filter(sizes, pc.equal(numbers, newest))
-        return cls(newest, len(mine), pc.sum(mine).as_py() or 0)
+        mine = files.filter(pc.equal(numbers, newest))
+        size, rows = (pc.sum(mine[name]).as_py() or 0 for name in ("size_bytes", "num_records"))
+        return cls(newest, mine.num_rows, size, rows)
 
     @property
     def closed(self) -> bool:
@@ -258,7 +262,8 @@ class Epoch:
         >>> rewritten.closed, large_commits.closed, small_ones.closed
         (True, True, False)
         """
-        return self.bytes >= _EPOCH_BYTES // 2 and self.bytes >= self.files * _LARGE_BYTES
+        by_bytes = self.bytes >= _EPOCH_BYTES // 2 and self.bytes >= self.files * _LARGE_BYTES
+        return by_bytes or (self.rows >= _EPOCH_ROWS // 2 and self.rows >= self.files * _LARGE_ROWS)
 
     def next(self) -> int:
         """The number of rows to be added."""
@@ -266,7 +271,8 @@ class Epoch:
 
     def due(self, files: int) -> bool:
         """Whether it has come to more than so many files, or is large enough to be rewritten for the last time."""
-        return self.files > 1 and not self.closed and (self.files > files or self.bytes >= _EPOCH_BYTES)
+        large = self.bytes >= _EPOCH_BYTES or self.rows >= _EPOCH_ROWS
+        return self.files > 1 and not self.closed and (self.files > files or large)
 
 
 def append(table: DeltaTable, rows: pa.Table, offsets: Mapping[str, int], metadata: Mapping[str, str]) -> None:
@@ -361,7 +367,7 @@ def _commit(table: DeltaTable, rows: pa.Table, properties: CommitProperties, *, 
 
 
 def _written(schema: pa.Schema) -> WriterProperties:
-    """Dictionaries for text alone: of numbers they cost a third of the time, and zstd makes smaller files without."""
+    """Dictionaries for text alone: of numbers they cost a third of the time, and zstd makes up for most of them."""
     plain = [field.name for field in schema if not pa.types.is_string(field.type)]
     return WriterProperties(
         compression="ZSTD",

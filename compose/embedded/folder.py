@@ -19,12 +19,20 @@ SCORER_PORTS = range(23_000, 30_000, 20)
 
 
 class StackFolder:
-    """A claimed folder; release() or the death of the process frees it. Raises StackInUse when another holds it."""
+    """A claimed folder; release() or the death of the process frees it.
+
+    Raises:
+        StackInUse: another process holds it.
+        StackError: there can be no such folder.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         # others may pass, not list: as root, PostgreSQL runs as another user
-        self.path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StackError(f"{self.path}: expected a folder, or a place for one: {error.strerror}") from error
         self._lock = _lock(self.path / "lock", self.path)
         self._file = self.path / "stack.json"
         saved = json.loads(self._file.read_text()) if self._file.exists() else {}

@@ -38,8 +38,9 @@ log = logging.getLogger(__name__)
 class Stream:
     """Reads every declared topic. Where to read from is what the tables say; the group's offsets only show the lag.
 
-    While a table is committed, the next commit's records are taken. A table that cannot be committed keeps its records,
-    has its partitions paused and is tried again with back-off; the others go on.
+    While a table is committed, announced or compacted, the next commit's records are taken; when these are there first,
+    nothing is taken of any table until that is done. A table that cannot be committed keeps its records, has its
+    partitions paused and is tried again with back-off; the others go on.
     """
 
     def __init__(self, *, kafka: KafkaSettings, pool: asyncpg.Pool, tables: Tables, settings: Settings) -> None:
@@ -145,7 +146,7 @@ class Stream:
             for topic, block in blocks_of(messages):
                 if intake := self._intakes.get(topic):
                     intake.add(block, now)
-            if len(messages) < most or any(intake.enough() for intake in self._intakes.values()):
+            if len(messages) < most or any(each.enough() and not each.held for each in self._intakes.values()):
                 return
             now = time.monotonic()
 
@@ -255,11 +256,11 @@ class Stream:
     def _show_progress(self) -> None:
         """So that every Kafka tool shows how far the tables are; nobody reads from these offsets."""
         for topic, intake in self._intakes.items():
-            if intake.ends and self._shown.get(topic) != intake.ends:
-                self._shown[topic] = intake.ends
-                places = [TopicPartition(topic, partition, offset) for partition, offset in intake.ends.items()]
+            if (ends := intake.ends) and self._shown.get(topic) != ends:
+                places = [TopicPartition(topic, partition, offset) for partition, offset in ends.items()]
                 with suppress(KafkaException):
                     self._consumer.commit(offsets=places, asynchronous=True)
+                    self._shown[topic] = ends
 
 
 def _named(partitions: list[TopicPartition]) -> str:

@@ -11,10 +11,12 @@ import sys
 from schemas.specs import StreamSpec
 from services.ingestor.domain.blocks import Taken, block_of
 from services.ingestor.domain.rows import read, reader_of
+from shared.imports import leave_out
 from shared.tables import schema_of
 
 
 def main() -> None:
+    leave_out("pandas")
     asked = json.loads(sys.stdin.readline())
     spec = StreamSpec.model_validate(asked["spec"])
     reader = reader_of(asked["kind"], spec, schema_of(asked["kind"], spec))

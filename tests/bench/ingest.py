@@ -100,6 +100,7 @@ def _ours(folder: Path, topic: str, events: int) -> float:
     with parts.ingestor(folder / f"{topic}.log", MODELBUS_INGESTOR_COMMIT_SECONDS="2"):
         parts.until(lambda: _committed(said, topic.replace(".", "/"), commits) >= events, _LIMIT_SECONDS)
     said.close()
+    assert len(commits) > 1, f"{events} events are but one commit; expected more"
     (began, before), (ended, rows) = commits[0], commits[-1]
     return (rows - before) / (ended - began)
 

@@ -198,7 +198,7 @@ async def test_no_more_than_a_commit_is_taken_while_a_table_is_compacted(
 
     table = Tables(S3Settings()).open("data", spec.stream)
     commits = [commit[METADATA] for _, commit in commits_since(table, 0) if METADATA in commit]
-    assert max(DatasetCommitted.decode(commit.encode()).rows_added for commit in commits) == 100
+    assert max(DatasetCommitted.decode(commit.encode()).rows_added for commit in commits) < 200
 
 
 async def test_of_two_that_compact_from_one_snapshot_one_fails_and_no_row_is_there_twice(source: Source) -> None:

@@ -153,6 +153,18 @@ class TestReading:
         assert (row["partition"], row["offset"], row["input_partition"], row["input_offset"]) == (3, 5, 3, 99)
         assert [each.reason for each in reading.refused] == ["poison"]
 
+    @pytest.mark.parametrize("time", [b"2013-01-01T12:00:00", b"0001-01-01T00:00:00+10:00"])
+    def test_a_prediction_of_a_time_that_cannot_be_told_everywhere_is_refused(self, time: bytes) -> None:
+        said = (
+            b'{"id":"e@m:1","event_id":"e","entity":"N1","model":"m","version":1,"arm":"champion","revision":1,'
+            b'"partition":0,"offset":0,"score":0.5,"label":true,"time":"%s"}'
+        )
+
+        reading = read("predictions", [taken(0, said % time), taken(1, said % b"2013-01-01T12:00:00Z")])
+
+        assert [(each.taken.offset, each.reason) for each in reading.refused] == [(0, "rejected")]
+        assert reading.rows["offset"].to_pylist() == [1]
+
 
 class TestReadAsTaken:
     """What is read as it is taken comes to the same as what is read with its commit."""

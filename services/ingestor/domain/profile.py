@@ -12,7 +12,10 @@ MOST_VALUES = 50  # of one column; an event must stay small whatever is declared
 
 
 def of_features(spec: StreamSpec, rows: pa.Table) -> dict[str, FeatureProfile]:
-    """Profile of every feature over the rows of a data table; values that were not declared are flagged, not named."""
+    """Profile of every feature over the rows of a data table; values that were not declared are flagged, not named.
+
+    They are looked for where the reader flagged any: not in rows that an earlier, wider declaration let pass.
+    """
     any_flags = bool(pc.any(pc.greater(pc.list_value_length(rows["flags"]), 0)).as_py())
     profiles = {}
     for name, feature in spec.features.items():

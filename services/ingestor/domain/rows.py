@@ -26,6 +26,7 @@ from shared.records import (
     Record,
     RefusedRecord,
     StreamDecoder,
+    odd_years,
 )
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -202,7 +203,10 @@ def _decoded(decode: Callable[[bytes | None], Any], block: Block) -> tuple[list[
 def _prediction(value: bytes | None) -> Prediction:
     if value is None:
         raise msgspec.DecodeError("expected a JSON object, got no value")
-    return PREDICTIONS.decode(value)
+    prediction = PREDICTIONS.decode(value)
+    for error in odd_years([prediction]).values():
+        raise msgspec.ValidationError(error)
+    return prediction
 
 
 def _identity(
