@@ -169,7 +169,7 @@ class StreamDecoder:
         batch = Batch(records=records, positions=positions, matrix=self._matrix(records), refused=refused)
         odd = (batch.matrix < self._lows) | (batch.matrix > self._highs)
         odd[:, self._categories] = np.isnan(batch.matrix[:, self._categories])
-        dropped = odd_years(records)
+        dropped = _odd_years(records)
         if not dropped and not odd.any():
             return batch
         names = list(self.spec.features)
@@ -229,12 +229,17 @@ def _decoded(decoder: "msgspec.json.Decoder[Any]", value: bytes | None) -> Any:
     if len(value) > MAX_EVENT_BYTES:
         raise msgspec.ValidationError(f"expected at most {MAX_EVENT_BYTES} bytes, got {len(value)}")
     record = decoder.decode(value)
-    for error in odd_years([record]).values():
-        raise msgspec.ValidationError(error)
+    check_year(record)
     return record
 
 
-def odd_years(records: Sequence[Any]) -> dict[int, str]:
+def check_year(record: Any) -> None:
+    """Raises msgspec.ValidationError where not every time zone can tell the record's year."""
+    for error in _odd_years([record]).values():
+        raise msgspec.ValidationError(error)
+
+
+def _odd_years(records: Sequence[Any]) -> dict[int, str]:
     """Rows whose year not every time zone can tell, and what is wrong with each."""
     years = [record.time.year for record in records]
     if _YEARS.issuperset(years):

@@ -81,8 +81,12 @@ class Intake:
         )
 
     def enough(self) -> bool:
-        """Whether a commit's worth waits: no more is taken until it can leave."""
+        """Whether a commit's worth waits."""
         return self._buffer.full(rows=self._settings.commit_rows, bytes=self._settings.commit_bytes)
+
+    def at_limit(self) -> bool:
+        """Whether it must not be given more: a table that is held gets none, its partitions are paused."""
+        return self.enough() and not self.held
 
     def table(self) -> DeltaTable:
         """The snapshot; loaded anew after any doubt about it."""

@@ -109,8 +109,7 @@ class Stream:
 
     def _at_their_limit(self) -> list[asyncio.Task[None]]:
         """The work of tables that can take no more until it is done."""
-        topics = ((self._intakes[topic], work) for topic, work in self._work.items())
-        return [work for intake, work in topics if intake.enough() and not intake.held]
+        return [work for topic, work in self._work.items() if self._intakes[topic].at_limit()]
 
     async def _look_up(self) -> None:
         """Learn what has been declared since; while Postgres is away, what is known goes on."""
@@ -146,7 +145,7 @@ class Stream:
             for topic, block in blocks_of(messages):
                 if intake := self._intakes.get(topic):
                     intake.add(block, now)
-            if len(messages) < most or any(each.enough() and not each.held for each in self._intakes.values()):
+            if len(messages) < most or any(each.at_limit() for each in self._intakes.values()):
                 return
             now = time.monotonic()
 

@@ -26,7 +26,7 @@ from shared.records import (
     Record,
     RefusedRecord,
     StreamDecoder,
-    odd_years,
+    check_year,
 )
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -204,8 +204,7 @@ def _prediction(value: bytes | None) -> Prediction:
     if value is None:
         raise msgspec.DecodeError("expected a JSON object, got no value")
     prediction = PREDICTIONS.decode(value)
-    for error in odd_years([prediction]).values():
-        raise msgspec.ValidationError(error)
+    check_year(prediction)
     return prediction
 
 
