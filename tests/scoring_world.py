@@ -27,6 +27,7 @@ from schemas.events.parts import Artifact, Candidate, Cut, Release
 from schemas.events.registry import ModelApplied
 from schemas.specs import CategoryFeature, FloatFeature, Label, ModelSpec, Rollout, StreamSpec, Training
 from schemas.topics import DATA, DEPLOYER, PREDICTIONS, SHADOW, TOPIC_OF
+from services.deployer.consuming import GROUP
 from shared.kafka import control_topics, ensure_topics, model_topics, stream_topics
 from shared.matrix import signature_of
 from shared.objects import Objects, digest_of
@@ -247,6 +248,14 @@ class World:
         assert not unread, f"{topic}: the end of {unread} was not reached"
         return sorted(found, key=lambda message: (message.partition(), message.offset()))
 
+    def committed(self) -> int:
+        """The offsets that the scorers have committed, over all partitions."""
+        consumer = Consumer(self.kafka.librdkafka() | {"group.id": GROUP, "enable.auto.commit": False})
+        topic = DATA.of(self.stream.stream)
+        places = consumer.committed([TopicPartition(topic, each) for each in range(self.stream.partitions)], timeout=20)
+        consumer.close()
+        return sum(max(0, each.offset) for each in places)
+
     def assert_exactly_once(self, model: int = 0) -> None:
         """Every event fed has one prediction, in its partition, in its order."""
         predictions = self.predictions(model)
@@ -299,6 +308,11 @@ class Scorer:
         """A sample of /metrics; 0 where there is none yet."""
         text = self._answer("/metrics")
         return next((float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name)), 0.0)
+
+    def owned(self, stream: str) -> int:
+        """How many partitions of a stream it reads."""
+        lines = self._answer("/metrics").splitlines()
+        return sum(line.startswith("modelbus_scorer_lag_records{") and f'stream="{stream}"' in line for line in lines)
 
     def ready(self) -> bool:
         """Whether it owns partitions, or there is no stream."""

@@ -1,10 +1,10 @@
-"""What a batch leaves behind, and how two ways of committing it have the same face: submit, then settle."""
+"""What a batch leaves behind, and how two ways of committing it have the same face: submit, settle, drain at last."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import Producer, TopicPartition
 
@@ -14,6 +14,7 @@ from services.deployer.predictions import Header, Output
 from shared.errors import Fatal
 from shared.settings import KafkaSettings
 
+Result = TypeVar("Result")
 _BY_KEY = -1  # the client's own mark for: by key
 # send_offsets_to_transaction forgets its time-out when the group's coordinator has gone: librdkafka #5456 and #5511
 _TIMEOUTS_TO_SETTLE = 2
@@ -50,7 +51,10 @@ class Package:
 
 
 class Commits(ABC):
-    """At most one package in flight; its end is awaited with `settle`. `timeout_seconds` is each request's."""
+    """At most one package in flight; its end is awaited with `settle`. `timeout_seconds` is each request's.
+
+    Before partitions are given away, `settle` and then `drain`.
+    """
 
     def __init__(self, kafka: KafkaSettings, settings: dict[str, Any], *, timeout_seconds: int) -> None:
         self.timeout_seconds = timeout_seconds
@@ -81,15 +85,23 @@ class Commits(ABC):
         if self._in_flight is None:
             return True
         in_flight, self._in_flight = self._in_flight, None
-        limit = _TIMEOUTS_TO_SETTLE * self.timeout_seconds
-        try:
-            return in_flight.result(limit)
-        except TimeoutError:
-            raise Fatal(f"the package in flight came to no end in {limit} s") from None
+        return self.awaited(in_flight)
+
+    def drain(self) -> bool:
+        """Do what settled packages have left to be done; False when that is refused. Raises Fatal."""
+        return True
 
     def close(self) -> None:
-        """End the commit thread; call after `settle`."""
+        """End the threads; call after `drain`."""
         self._thread.shutdown()
+
+    def awaited(self, future: Future[Result]) -> Result:
+        """What comes of it; raises Fatal when nothing does."""
+        limit = _TIMEOUTS_TO_SETTLE * self.timeout_seconds
+        try:
+            return future.result(limit)
+        except TimeoutError:
+            raise Fatal(f"the package in flight came to no end in {limit} s") from None
 
     def put_outputs(self, outputs: Iterable[Output]) -> None:
         """Into the client's queue; waits while that is full. Raises KafkaException."""

@@ -1,21 +1,24 @@
-"""At least once: outputs are delivered first, then their offsets are committed; no transaction, less delay.
+"""At least once: outputs are delivered first, then their offsets are committed, seldom; no transaction, less delay.
 
-A scorer that dies between the two leaves answers that its successor gives again: consumers drop a repeated prediction
-id. What remains of the fence: a switch is said, and its revision committed with the partition's place, before
-anything is answered under it, so no successor serves anything older. What is lost: a scorer that was given up for
-dead and is not may still deliver answers of the revision before; its offsets are refused.
+To commit offsets takes longer than to deliver a batch, so they are committed ten times a second, and when nothing comes
+or partitions go. A scorer that dies in between leaves answers that its successor gives again: consumers drop a repeated
+prediction id. What remains of the fence: a switch is said, and its revision committed with the partition's place,
+before anything is answered under it, so no successor serves anything older. What is lost: a scorer that was given up
+for dead and is not may still deliver answers of the revision before; its offsets are refused.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from services.deployer import metrics
 from services.deployer.committing import Commits, Package
+from services.deployer.places import Where
 from shared.errors import Fatal
 from shared.settings import KafkaSettings
 
+_OFFSETS_EVERY_SECONDS = 0.1
 _SETTINGS = {
     "enable.idempotence": True,
     # no record is given up silently: what the broker refuses is fatal, what it does not answer is waited for
@@ -25,17 +28,19 @@ _SETTINGS = {
 
 
 class Deliveries(Commits):
-    """One flush and one commit of offsets a package; `consumer` owns the partitions."""
+    """One flush a package; `consumer` owns the partitions."""
 
     def __init__(self, kafka: KafkaSettings, *, consumer: Consumer, timeout_seconds: int) -> None:
         super().__init__(kafka, _SETTINGS, timeout_seconds=timeout_seconds)
         self._consumer = consumer
+        self._delivered: dict[Where, TopicPartition] = {}  # places whose offsets are not committed yet
+        self._committed_at = 0.0
 
     def open(self) -> None:
         """Nothing has to be settled: a former process left no more than repeats."""
 
     def commit(self, package: Package) -> bool:
-        """Deliver, then commit the offsets; False when the partitions have moved.
+        """Deliver, and commit offsets when it is time; False when they are refused: the partitions have moved.
 
         Where partitions switch, that is said and fenced before anything is answered.
 
@@ -43,33 +48,43 @@ class Deliveries(Commits):
             Fatal: a record was not delivered.
         """
         began = time.perf_counter()
-        try:
-            if package.envelopes:
-                self.put_envelopes(package.envelopes)
-                self._flush()
-                self._commit(package.fence)
-            self._put(package)
-            self._flush()
-            self._commit(package.offsets)
-        except KafkaException as error:
-            if error.args[0].fatal():
-                raise Fatal(f"deliver: {error}") from error
-            metrics.ABORTED.inc()
+        if package.envelopes:
+            self._put(lambda: self.put_envelopes(package.envelopes))
+            self._note(package.fence)
+        if package.fence and not self._commit_offsets():
+            return False
+        self._put(lambda: self.put_outputs(package.outputs))
+        self._note(package.offsets)
+        if time.monotonic() - self._committed_at > _OFFSETS_EVERY_SECONDS and not self._commit_offsets():
             return False
         metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - began)
         return True
 
-    def _commit(self, places: Sequence[TopicPartition]) -> None:
-        asked = self._consumer.commit(offsets=list(places), asynchronous=False) if places else []
-        if refused := [each.error for each in asked if each.error]:
-            raise KafkaException(refused[0])
+    def drain(self) -> bool:
+        """Commit the offsets of all that was delivered; False when they are refused."""
+        return not self._delivered or self.awaited(self._thread.submit(self._commit_offsets))
 
-    def _put(self, package: Package) -> None:
+    def _note(self, places: Sequence[TopicPartition]) -> None:
+        self._delivered |= {(place.topic, place.partition): place for place in places}
+
+    def _commit_offsets(self) -> bool:
+        places, self._delivered = list(self._delivered.values()), {}
+        self._committed_at = time.monotonic()
         try:
-            self.put_outputs(package.outputs)
+            asked = self._consumer.commit(offsets=places, asynchronous=False)
+            if refused := [each.error for each in asked if each.error]:
+                raise KafkaException(refused[0])
+        except KafkaException as error:
+            if error.args[0].fatal():
+                raise Fatal(f"commit offsets: {error}") from error
+            metrics.ABORTED.inc()
+            return False
+        return True
+
+    def _put(self, put: Callable[[], None]) -> None:
+        try:
+            put()
         except KafkaException as error:
             raise Fatal(f"produce: {error}") from error
-
-    def _flush(self) -> None:
         if left := self.producer.flush(self.timeout_seconds):
             raise Fatal(f"{left} records were not delivered in {self.timeout_seconds} s")

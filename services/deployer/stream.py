@@ -96,7 +96,7 @@ class Stream:
             self._subscribe()
             self._turn()
             self._measure()
-        self._settle()
+        self._drain()
         self._consumer.close()
         self._commits.close()
 
@@ -126,7 +126,7 @@ class Stream:
         most = self._settings.batch_records
         messages = self._consume(_POLL_SECONDS, most)
         if len(messages) < min(most, WORTH_OVERLAPPING):
-            self._settle()
+            self._settle() if messages else self._drain()
             messages += self._consume(0, most - len(messages))
         batch = self._sorted_out(messages)
         prepared = None if self._aborted else self._prepare(batch)
@@ -225,6 +225,12 @@ class Stream:
             for compared in in_flight.scored.compared:
                 self._tally.add(compared)
 
+    def _drain(self) -> None:
+        """Settle, and leave nothing to be done: when nothing comes, and before partitions go."""
+        self._settle()
+        if not self._commits.drain():
+            self._aborted = True
+
     def _give_back(self, prepared: Prepared | None) -> None:
         for aside in prepared.asides if prepared else ():
             self._view.asides.put(aside)
@@ -250,7 +256,7 @@ class Stream:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Also when they are lost: then the broker refuses the transaction in flight, and it is aborted."""
-        self._settle()
+        self._drain()
         for each in partitions:
             self._places.pop((each.topic, each.partition), None)
             self._held.discard((each.topic, each.partition))

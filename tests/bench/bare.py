@@ -1,6 +1,7 @@
 """The ceilings, as child processes: loops that consume, write constant records of a prediction's size, and commit.
 
 Tuned as the scorer is: the same client settings, the same batches, the transaction of a large batch beside the next.
+Without transactions they are the loop that everybody writes: each batch's offsets are committed once it is delivered.
 They decode nothing, score nothing, route nothing, count nothing.
 """
 

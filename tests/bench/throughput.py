@@ -29,7 +29,7 @@ Rates = dict[str, list[float]]
 
 async def measure(arguments: Namespace, say: Say) -> list[Figure]:
     """Floats, one process and two, and the flights with their categories."""
-    count = arguments.events // ROUNDS
+    count = arguments.events
     flights, departures = _flights()
     async with running_bench(say) as bench:
         await bench.serve(STREAM, {"bench": boosted(STREAM)})

@@ -36,6 +36,26 @@ async def test_without_accidents_every_record_is_answered_once_and_in_order(stac
     world.assert_exactly_once()
 
 
+async def test_nothing_is_repeated_after_a_rest_or_a_stop(stack: Stack, tmp_path: Path) -> None:
+    world = await World.made("rest", **FIELDS)
+    world.say(changed(1, world.release(1)))
+
+    with scorers(tmp_path) as [scorer]:
+        world.feed(1000)
+        await until(lambda: world.committed() == 1000)
+        scorer.stop(signal.SIGKILL)
+        scorer.start()
+        world.feed(1000)
+        await until(lambda: len(world.predictions()) >= 2000)
+        assert scorer.stop() == 0
+        assert world.committed() == 2000
+        scorer.start()
+        world.feed(100)
+        await until(lambda: len(world.predictions()) >= 2100)
+
+    world.assert_exactly_once()
+
+
 async def test_kills_may_repeat_answers_but_lose_none(stack: Stack, tmp_path: Path) -> None:
     world, rng = await World.made("rough", **FIELDS), random.Random(3)
     world.say(changed(1, world.release(1)))

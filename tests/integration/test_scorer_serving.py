@@ -232,3 +232,12 @@ async def test_two_scorers_share_the_partitions_and_hand_them_over(stack: Stack,
 
     world.assert_exactly_once()
     assert len(switches(world, 1)) == 4
+
+
+async def test_each_stream_is_spread_over_all_scorers(stack: Stack, tmp_path: Path) -> None:
+    worlds = [await World.made(name) for name in ("fair", "square")]
+    for world in worlds:
+        world.say(changed(1, world.release(1)))
+
+    with scorers(tmp_path, 2, http_port=free_port()) as pair:
+        await until(lambda: [scorer.owned(each.stream.stream) for scorer in pair for each in worlds] == [2, 2, 2, 2])
