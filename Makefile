@@ -1,5 +1,5 @@
 # Everything starts here: `make demo`, `make up`, `make test`, `make check`, `make chaos`, `make bench`.
-# A fresh machine needs Python >= 3.11 and make; uv is brought along when it is missing.
+# A fresh machine needs Python >= 3.11 and make, better also a C compiler; uv is brought along when it is missing.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
@@ -47,10 +47,13 @@ LOCK_FLAGS := --universal --generate-hashes --no-emit-index-url --no-header
 lock: $(UV) ## pin all dependencies anew, with hashes
 	$(UV) pip compile --upgrade pyproject.toml --group dev $(LOCK_FLAGS) -o requirements.lock
 
-$(VENV)/.installed: requirements.lock pyproject.toml | $(UV)
+PLAIN := services/ingestor/domain/plain.c
+
+$(VENV)/.installed: requirements.lock pyproject.toml $(PLAIN) | $(UV)
 	test -x $(RUN)/python || $(UV) venv --python-preference only-system --python ">=3.11,<3.14" $(VENV)
 	VIRTUAL_ENV=$(VENV) $(UV) pip sync --require-hashes requirements.lock
 	VIRTUAL_ENV=$(VENV) $(UV) pip install --no-deps --no-build-isolation --editable .
+	$(CC) -O2 -std=c11 -shared -fPIC -o $(dir $(PLAIN))libplain.so $(PLAIN) || echo "no C compiler: ingest stays slower"
 	$(RUN)/python -m compose.embedded.warm
 	touch $@
 

@@ -116,6 +116,10 @@ class StreamDecoder:
         """Decode a batch; refusals are in the result, nothing is raised."""
         return self._checked(*self._in_runs(values))
 
+    def out_of_range(self, matrix: Matrix) -> NDArray[np.bool_]:
+        """Which numbers of a stream's matrix need a word; where there is none, or a code, none do."""
+        return (matrix < self._lows) | (matrix > self._highs)
+
     def _in_runs(self, values: Sequence[bytes | None]) -> tuple[list[Record], list[int], list[RefusedRecord]]:
         """The good ones, their positions, and the others: no line of Python runs for a record between two bad ones."""
         records, positions, refused = list[Record](), list[int](), list[RefusedRecord]()
@@ -167,7 +171,7 @@ class StreamDecoder:
     def _checked(self, records: list[Record], positions: list[int], refused: list[RefusedRecord]) -> Batch:
         """Flag or refuse what is out of range or unseen, refuse odd years; the other records keep their order."""
         batch = Batch(records=records, positions=positions, matrix=self._matrix(records), refused=refused)
-        odd = (batch.matrix < self._lows) | (batch.matrix > self._highs)
+        odd = self.out_of_range(batch.matrix)
         odd[:, self._categories] = np.isnan(batch.matrix[:, self._categories])
         dropped = _odd_years(records)
         if not dropped and not odd.any():

@@ -1,7 +1,7 @@
 """From records as they stood in a topic to rows of its table; what is refused is named, never dropped in silence."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -15,6 +15,7 @@ from schemas.events.ingestor import FeatureProfile, Kind
 from schemas.specs import BoolFeature, CategoryFeature, Feature, StreamSpec
 from services.ingestor.domain import profile
 from services.ingestor.domain.blocks import Block, ReadBlock, Refused, block_of
+from services.ingestor.domain.plain import Plain, PlainReader
 from shared.records import (
     PREDICTIONS,
     UNREADABLE,
@@ -101,14 +102,47 @@ def read(reader: RowReader, blocks: Iterable[Block | ReadBlock]) -> Reading:
 
 
 class DataReader:
-    """Rows of a data table, made of the very batch that scorers would make of these records."""
+    """Rows of a data table: of the very batch that scorers would make of these records, or what is the same."""
 
     def __init__(self, spec: StreamSpec, schema: pa.Schema) -> None:
         self._spec = spec
         self._schema = schema
         self._decoder = StreamDecoder(spec)
+        self._plain = PlainReader(spec)
+        self._categories = [pa.array(getattr(each, "values", ()), pa.string()) for each in spec.features.values()]
 
     def rows(self, block: Block) -> tuple[pa.Table, list[RefusedRecord]]:
+        if (plain := self._plain.read(block.values)) is None:
+            return self._decoded(block)
+        usual = plain.plain & ~self._odd(plain)
+        rows = self._table(plain, block)
+        if usual.all():
+            return rows, []
+        others = np.flatnonzero(~usual)
+        decoded, refused = self._decoded(block.where(~usual))
+        refused = [replace(each, position=int(others[each.position])) for each in refused]
+        accepted = np.setdiff1d(others, [each.position for each in refused], assume_unique=True)
+        order = np.argsort(np.concatenate([np.flatnonzero(usual), accepted]))
+        return pa.concat_tables([rows.filter(pa.array(usual)), decoded]).take(pa.array(order)), refused
+
+    def _odd(self, plain: Plain) -> NDArray[np.bool_]:
+        """Out of range, or unseen: to be flagged or refused."""
+        odd: NDArray[np.bool_] = np.any(self._decoder.out_of_range(plain.matrix.T), axis=1)
+        for index, column in plain.texts.items():
+            seen = pc.is_in(column, value_set=self._categories[index])
+            odd |= np.asarray(pc.and_not(column.is_valid(), seen))
+        return odd
+
+    def _table(self, plain: Plain, block: Block) -> pa.Table:
+        features = [
+            plain.texts[index] if index in plain.texts else _numbers_column(feature, plain.matrix[index])
+            for index, feature in enumerate(self._spec.features.values())
+        ]
+        places = [pa.array(block.partitions), pa.array(block.offsets)]
+        flags = _flags_column({}, len(block))
+        return pa.table([plain.ids, plain.entities, plain.times, *places, flags, *features], schema=self._schema)
+
+    def _decoded(self, block: Block) -> tuple[pa.Table, list[RefusedRecord]]:
         batch = self._decoder.decode(block.values)
         features = [
             _feature_column(feature, name, batch, batch.matrix[:, index])
@@ -121,11 +155,15 @@ class DataReader:
         return profile.of_features(self._spec, rows)
 
 
+def _numbers_column(feature: Feature, numbers: NDArray[np.float64]) -> pa.Array:
+    return pa.array(numbers == 1 if isinstance(feature, BoolFeature) else numbers, mask=np.isnan(numbers))
+
+
 def _feature_column(feature: Feature, name: str, batch: Batch, numbers: Matrix) -> pa.Array:
     """One column of the stream matrix as the values that were sent; NaN stands for missing, or an unseen category."""
-    missing = np.isnan(numbers)
     if not isinstance(feature, CategoryFeature):
-        return pa.array(numbers == 1 if isinstance(feature, BoolFeature) else numbers, mask=missing)
+        return _numbers_column(feature, numbers)
+    missing = np.isnan(numbers)
     codes = pa.array(np.where(missing, 0, numbers).astype(np.int32), mask=missing)
     values = pa.array(feature.values, pa.string()).take(codes)
     if not (unseen := [row for row in batch.flags if missing[row]]):

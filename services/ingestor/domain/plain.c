@@ -1,0 +1,268 @@
+/* Plain records of a stream, column by column, outside of Python's lock; plain.py says what is plain and calls this.
+
+   A record is plain when nothing about it can be doubted: each member once, ASCII text without escapes, a time with a
+   zone, numbers that convert exactly. Whatever else there is, also what is wrong, is left to the decoder that all
+   services share: so nothing is accepted here that it would refuse, and nothing is read in another way. */
+
+#include <float.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MOST_BYTES (256 * 1024)
+#define MOST_LETTERS 256
+#define TIME_BYTES 40
+enum { FLOAT, BOOL, CATEGORY, OPTIONAL = 4 };
+enum { ID, ENTITY, TEXTS }; /* texts of a record: these, then the features' */
+
+struct columns { /* of n records; matrix and spans column after column */
+    int64_t n, features;
+    const uint8_t *blob; /* the records, one after the other */
+    const int64_t *ends;
+    const char *names; /* of the features, one after the other */
+    const int32_t *name_ends;
+    const uint8_t *kinds;
+    double *matrix;  /* a feature's numbers, bools as 0 and 1; NaN is missing */
+    int64_t *times;  /* microseconds since 1970, UTC */
+    int64_t *starts; /* of a text in the blob */
+    int32_t *lengths;
+    uint8_t *present; /* of the features' texts */
+    uint8_t *plain;
+};
+
+static const uint8_t *spaces(const uint8_t *at, const uint8_t *end) {
+    while (at < end && (*at == ' ' || *at == '\n' || *at == '\t' || *at == '\r')) at++;
+    return at;
+}
+
+/* Past this byte and the spaces around it; NULL where it is not there, as everywhere below. */
+static const uint8_t *past(const uint8_t *at, const uint8_t *end, uint8_t byte) {
+    at = spaces(at, end);
+    return at < end && *at == byte ? spaces(at + 1, end) : NULL;
+}
+
+static const uint8_t *past_word(const uint8_t *at, const uint8_t *end, const char *word) {
+    size_t length = strlen(word);
+    return (size_t)(end - at) >= length && !memcmp(at, word, length) ? at + length : NULL;
+}
+
+/* At the closing quote of a text that begins at `at`. */
+static const uint8_t *text_end(const uint8_t *at, const uint8_t *end) {
+    while (at < end && *at != '"') {
+        if (*at < 0x20 || *at > 0x7e || *at == '\\') return NULL;
+        at++;
+    }
+    return at < end ? at : NULL;
+}
+
+static int is_digit(const uint8_t *at, const uint8_t *end) { return at < end && *at >= '0' && *at <= '9'; }
+
+/* mantissa · 10^power, correctly rounded; 0 where that takes more. */
+static int exact(uint64_t mantissa, int power, double *value) {
+    static const long double tens[] = {1e0L,  1e1L,  1e2L,  1e3L,  1e4L,  1e5L,  1e6L,  1e7L,  1e8L,  1e9L,
+                                       1e10L, 1e11L, 1e12L, 1e13L, 1e14L, 1e15L, 1e16L, 1e17L, 1e18L, 1e19L,
+                                       1e20L, 1e21L, 1e22L, 1e23L, 1e24L, 1e25L, 1e26L, 1e27L};
+    if (mantissa < (1ull << 53) && power >= -22 && power <= 22) {
+        *value = power < 0 ? (double)mantissa / (double)tens[-power] : (double)mantissa * (double)tens[power];
+        return 1;
+    }
+#if LDBL_MANT_DIG == 64
+    /* exact operands, one rounding to 64 bits: the next, to 53, is right unless those 64 lie about half way */
+    if (power < -27 || power > 27) return 0;
+    long double wide = power < 0 ? (long double)mantissa / tens[-power] : (long double)mantissa * tens[power];
+    uint64_t bits;
+    memcpy(&bits, &wide, sizeof bits);
+    *value = (double)wide;
+    return ((bits & 0x7ff) < 0x3ff || (bits & 0x7ff) > 0x401);
+#else
+    return 0;
+#endif
+}
+
+static const uint8_t *number(const uint8_t *at, const uint8_t *end, double *value) {
+    int negative = at < end && *at == '-', digits = 0, power = 0, written = 0;
+    uint64_t mantissa = 0;
+    at += negative;
+    if (!is_digit(at, end)) return NULL;
+    if (*at == '0' && is_digit(at + 1, end)) return NULL;
+    for (; is_digit(at, end); at++) {
+        mantissa = mantissa * 10 + (*at - '0');
+        digits += mantissa > 0;
+        if (digits > 18) return NULL;
+    }
+    if (at < end && *at == '.') {
+        if (!is_digit(++at, end)) return NULL;
+        for (; is_digit(at, end); at++, power--) {
+            mantissa = mantissa * 10 + (*at - '0');
+            digits += mantissa > 0;
+            if (digits > 18) return NULL;
+        }
+    }
+    if (at < end && (*at == 'e' || *at == 'E')) {
+        at++;
+        int down = at < end && *at == '-';
+        at += at < end && (*at == '-' || *at == '+');
+        if (!is_digit(at, end)) return NULL;
+        for (; is_digit(at, end); at++)
+            if ((written = written * 10 + (*at - '0')) > 400) return NULL;
+        power += down ? -written : written;
+    }
+    if ((negative && mantissa == 0) || !exact(mantissa, power, value)) return NULL;
+    if (negative) *value = -*value;
+    return at;
+}
+
+static int digits_of(const uint8_t *at, int count, int *value) {
+    *value = 0;
+    for (int each = 0; each < count; each++) {
+        if (at[each] < '0' || at[each] > '9') return 0;
+        *value = *value * 10 + (at[each] - '0');
+    }
+    return 1;
+}
+
+static int clock_of(const uint8_t *at, int *hour, int *minute) {
+    return digits_of(at, 2, hour) && at[2] == ':' && digits_of(at + 3, 2, minute) && *hour < 24 && *minute < 60;
+}
+
+/* 2013-01-01T10:17:00[.123456](Z|+01:00), of a year that every zone can tell. */
+static int time_of(const uint8_t *at, int length, int64_t *micros) {
+    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    int year, month, day, hour, minute, second, fraction = 0, places = 0, off_hour = 0, off_minute = 0, sign = 0;
+    if (length < 20 || !digits_of(at, 4, &year) || at[4] != '-' || !digits_of(at + 5, 2, &month) || at[7] != '-' ||
+        !digits_of(at + 8, 2, &day) || at[10] != 'T' || !clock_of(at + 11, &hour, &minute) || at[16] != ':' ||
+        !digits_of(at + 17, 2, &second))
+        return 0;
+    int leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    if (year < 3 || year > 9997 || month < 1 || month > 12 || second > 59 || day < 1 ||
+        day > days[month - 1] + (month == 2 && leap))
+        return 0;
+    const uint8_t *end = at + length;
+    at += 19;
+    if (*at == '.') {
+        for (at++; is_digit(at, end); at++, places++) fraction = fraction * 10 + (*at - '0');
+        if (places < 1 || places > 6) return 0;
+        for (; places < 6; places++) fraction *= 10;
+    }
+    if (end - at == 6 && (*at == '+' || *at == '-')) {
+        sign = *at == '+' ? 1 : -1;
+        if (!clock_of(at + 1, &off_hour, &off_minute)) return 0;
+    } else if (end - at != 1 || *at != 'Z')
+        return 0;
+    int64_t y = year - (month <= 2), era = y / 400, of_era = y - era * 400; /* Hinnant, days_from_civil */
+    int64_t of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+    int64_t since = era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
+    int64_t minutes = since * 1440 + hour * 60 + minute - sign * (off_hour * 60 + off_minute);
+    *micros = (minutes * 60 + second) * 1000000 + fraction;
+    return 1;
+}
+
+/* The feature of this name, most often the one after the last. */
+static int64_t feature_of(const struct columns *c, const uint8_t *name, int64_t length, int64_t likely) {
+    for (int64_t tried = 0; tried < c->features; tried++) {
+        int64_t each = (likely + tried) % c->features, start = each ? c->name_ends[each - 1] : 0;
+        if (c->name_ends[each] - start == length && !memcmp(c->names + start, name, length)) return each;
+    }
+    return -1;
+}
+
+static const uint8_t *text(const struct columns *c, const uint8_t *at, const uint8_t *end, int64_t cell) {
+    if (at >= end || *at != '"') return NULL;
+    const uint8_t *close = text_end(at + 1, end);
+    if (!close) return NULL;
+    c->starts[cell] = at + 1 - c->blob;
+    c->lengths[cell] = (int32_t)(close - at - 1);
+    return close + 1;
+}
+
+static const uint8_t *value(const struct columns *c, const uint8_t *at, const uint8_t *end, int64_t row, int64_t which) {
+    double *cell = c->matrix + which * c->n + row;
+    const uint8_t *after = past_word(at, end, "null");
+    if (after) return c->kinds[which] & OPTIONAL ? after : NULL; /* it is missing already */
+    switch (c->kinds[which] & ~OPTIONAL) {
+    case FLOAT:
+        return number(at, end, cell);
+    case BOOL:
+        after = past_word(at, end, "true");
+        *cell = after != NULL;
+        return after ? after : past_word(at, end, "false");
+    default:
+        c->present[which * c->n + row] = 1;
+        return text(c, at, end, (TEXTS + which) * c->n + row);
+    }
+}
+
+static const uint8_t *features(const struct columns *c, const uint8_t *at, const uint8_t *end, int64_t row, uint8_t *seen) {
+    int64_t which = -1;
+    memset(seen, 0, (size_t)c->features);
+    if (!(at = past(at, end, '{'))) return NULL;
+    if (at < end && *at == '}') at++;
+    else
+        for (;;) {
+            const uint8_t *close = at < end && *at == '"' ? text_end(at + 1, end) : NULL;
+            if (!close || (which = feature_of(c, at + 1, close - at - 1, which + 1)) < 0 || seen[which]++) return NULL;
+            if (!(at = past(close + 1, end, ':')) || !(at = value(c, at, end, row, which))) return NULL;
+            at = spaces(at, end);
+            if (at < end && *at == '}') {
+                at++;
+                break;
+            }
+            if (!(at = past(at, end, ','))) return NULL;
+        }
+    for (which = 0; which < c->features; which++)
+        if (!seen[which] && !(c->kinds[which] & OPTIONAL)) return NULL;
+    return at;
+}
+
+static int record(const struct columns *c, const uint8_t *at, const uint8_t *end, int64_t row, uint8_t *seen) {
+    static const char *const members[] = {"\"id\"", "\"entity\"", "\"time\"", "\"features\""};
+    int had = 0;
+    if (end - at > MOST_BYTES || !(at = past(at, end, '{'))) return 0;
+    for (int member = 0;; member++) {
+        const uint8_t *after = NULL;
+        int which = 0;
+        for (; which < 4 && !(after = past_word(at, end, members[(member + which) & 3])); which++);
+        which = (member + which) & 3;
+        if (!after || (had & (1 << which)) || !(at = past(after, end, ':'))) return 0;
+        had |= 1 << which;
+        if (which == 3) {
+            at = features(c, at, end, row, seen);
+        } else if (which == 2) {
+            if (at >= end || *at != '"' || !(after = text_end(at + 1, end)) || after - at > TIME_BYTES) return 0;
+            if (!time_of(at + 1, (int)(after - at - 1), c->times + row)) return 0;
+            at = after + 1;
+        } else {
+            at = text(c, at, end, which * c->n + row);
+            if (at && (c->lengths[which * c->n + row] < 1 || c->lengths[which * c->n + row] > MOST_LETTERS)) return 0;
+        }
+        if (!at) return 0;
+        at = spaces(at, end);
+        if (at < end && *at == '}') break;
+        if (!(at = past(at, end, ','))) return 0;
+    }
+    return had == 15 && spaces(at + 1, end) == end;
+}
+
+/* All of them; returns how many are plain, or -1 without memory. What the others left in the columns means nothing. */
+int64_t modelbus_read(const struct columns *c) {
+    int64_t start = 0, found = 0;
+    uint8_t *seen = malloc((size_t)c->features + 1);
+    if (!seen) return -1;
+    for (int64_t row = 0; row < c->n; start = c->ends[row++])
+        found += c->plain[row] = (uint8_t)record(c, c->blob + start, c->blob + c->ends[row], row, seen);
+    free(seen);
+    return found;
+}
+
+/* One text of all plain records as Arrow keeps it: n + 1 offsets, and the letters one after the other. */
+void modelbus_texts(const struct columns *c, int64_t which, int32_t *offsets, uint8_t *letters) {
+    int32_t end = 0;
+    for (int64_t row = 0; row < c->n; row++) {
+        int64_t cell = which * c->n + row;
+        offsets[row] = end;
+        if (!c->plain[row] || (which >= TEXTS && !c->present[(which - TEXTS) * c->n + row])) continue;
+        memcpy(letters + end, c->blob + c->starts[cell], (size_t)c->lengths[cell]);
+        end += c->lengths[cell];
+    }
+    offsets[c->n] = end;
+}
