@@ -40,20 +40,24 @@ bench-adaptation: $(VENV)/.installed ## worlds that change: ours beside an oracl
 	$(RUN)/python -m tests.bench.adaptation $(ARGS)
 
 clean: ## forget the environment and caches (not the data under .modelbus)
-	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PLAIN) .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 LOCK_FLAGS := --universal --generate-hashes --no-emit-index-url --no-header
 
 lock: $(UV) ## pin all dependencies anew, with hashes
 	$(UV) pip compile --upgrade pyproject.toml --group dev $(LOCK_FLAGS) -o requirements.lock
 
-PLAIN := services/ingestor/domain/plain.c
+PLAIN := services/ingestor/domain/libplain.so
 
-$(VENV)/.installed: requirements.lock pyproject.toml $(PLAIN) | $(UV)
+$(PLAIN): services/ingestor/domain/plain.c
+	@rm -f $@
+	@command -v $(CC) >/dev/null || echo "no C compiler: ingest takes twice the time, and a test fails"
+	! command -v $(CC) >/dev/null || $(CC) -O2 -std=c11 -Wall -Wextra -shared -fPIC -o $@ $<
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(UV) $(PLAIN)
 	test -x $(RUN)/python || $(UV) venv --python-preference only-system --python ">=3.11,<3.14" $(VENV)
 	VIRTUAL_ENV=$(VENV) $(UV) pip sync --require-hashes requirements.lock
 	VIRTUAL_ENV=$(VENV) $(UV) pip install --no-deps --no-build-isolation --editable .
-	$(CC) -O2 -std=c11 -shared -fPIC -o $(dir $(PLAIN))libplain.so $(PLAIN) || echo "no C compiler: ingest stays slower"
 	$(RUN)/python -m compose.embedded.warm
 	touch $@
 

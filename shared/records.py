@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from schemas.specs import BoolFeature, CategoryFeature, Feature, FloatFeature, StreamSpec
 
 MAX_EVENT_BYTES = 256 * 1024
+MAX_ID_LETTERS = 256
 MAX_NUMBER = float(np.finfo(np.float32).max)  # models read float32: what is larger would be infinite to them
 _YEARS = frozenset(range(2, 9999))  # the first and last of the calendar cannot be told in every time zone
 _MOST_NAMES = 20  # of features, in a message
 _NO_NUMBER = re.compile(rb"\b(NaN|-?Infinity|nan|-?inf)\b")
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # a thousand brackets are no JSON of ours
-Id = Annotated[str, Meta(min_length=1, max_length=256)]
+Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LETTERS)]
 Time = Annotated[datetime, Meta(tz=True)]
 Matrix = NDArray[np.float64]
 

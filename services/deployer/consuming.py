@@ -21,7 +21,7 @@ CONSUMER = {
     "auto.offset.reset": "earliest",
     "isolation.level": "read_committed",  # of offsets too: none is read while its transaction is open
     "fetch.wait.max.ms": 50,
-    "group.remote.assignor": "range",  # the usual one evens out counts, and may give a whole stream to one scorer
+    "group.remote.assignor": "range",  # the usual one evens out the sum, and gives one scorer all of a stream
     "fetch.queue.backoff.ms": 5,  # the usual second would be waited for whenever enough is fetched ahead
 }
 _OF: Any = Message  # its own types allow for None everywhere

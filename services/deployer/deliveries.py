@@ -50,7 +50,7 @@ class Deliveries(Commits):
         began = time.perf_counter()
         if package.envelopes:
             self._put(lambda: self.put_envelopes(package.envelopes))
-            self._note(package.fence)
+        self._note(package.fence)
         if package.fence and not self._commit_offsets():
             return False
         self._put(lambda: self.put_outputs(package.outputs))
@@ -62,14 +62,16 @@ class Deliveries(Commits):
 
     def drain(self) -> bool:
         """Commit the offsets of all that was delivered; False when they are refused."""
-        return not self._delivered or self.awaited(self._thread.submit(self._commit_offsets))
+        return self.awaited(self._thread.submit(self._commit_offsets))
 
     def _note(self, places: Sequence[TopicPartition]) -> None:
         self._delivered |= {(place.topic, place.partition): place for place in places}
 
     def _commit_offsets(self) -> bool:
-        places, self._delivered = list(self._delivered.values()), {}
         self._committed_at = time.monotonic()
+        if not self._delivered:
+            return True
+        places, self._delivered = list(self._delivered.values()), {}
         try:
             asked = self._consumer.commit(offsets=places, asynchronous=False)
             if refused := [each.error for each in asked if each.error]:

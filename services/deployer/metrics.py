@@ -19,10 +19,12 @@ NOT_FINITE = Counter(
     "Records that a version did not answer: its score is no finite number.",
     ["model", "version"],
 )
-ABORTED = Counter("modelbus_scorer_aborted_total", "Transactions aborted and done again.")
+ABORTED = Counter("modelbus_scorer_aborted_total", "Transactions aborted, or offsets refused: answered again.")
 LOAD_FAILURES = Counter("modelbus_scorer_load_failures_total", "Versions that could not be loaded.", ["model"])
 BATCH_SECONDS = Histogram("modelbus_scorer_batch_seconds", "From a batch's first decode to its last encode.")
-TRANSACTION_SECONDS = Histogram("modelbus_scorer_transaction_seconds", "From sending offsets to the commit's answer.")
+TRANSACTION_SECONDS = Histogram(
+    "modelbus_scorer_transaction_seconds", "From sending a batch to its commit, or delivery."
+)
 LAG = Gauge("modelbus_scorer_lag_records", "Records not yet consumed.", ["stream", "partition"])
 REVISION = Gauge("modelbus_scorer_revision", "Rollout revision that this scorer serves.", ["model"])
 CORRECTIONS = Counter("modelbus_deployer_corrections_total", "Predictions withdrawn one by one.", ["model"])

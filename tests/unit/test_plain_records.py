@@ -13,6 +13,7 @@ from schemas.specs import BoolFeature, CategoryFeature, FloatFeature, Label, Str
 from services.ingestor.domain.blocks import Taken, block_of
 from services.ingestor.domain.plain import PlainReader
 from services.ingestor.domain.rows import DataReader
+from shared.records import MAX_EVENT_BYTES, MAX_ID_LETTERS
 from shared.tables import schema_of
 
 STREAM = StreamSpec(
@@ -58,7 +59,9 @@ ODD_NUMBERS = [
 ]
 ODD_TIMES = [
     "2013-02-29T00:00:00Z", "2012-02-29T23:59:59.9Z", "2013-01-01T24:00:00Z", "2013-01-01T23:59:60Z",
-    "2013-01-01T00:00:00.1234567Z", "2013-01-01T00:00:00", "2013-01-01t00:00:00z", "2013-01-01 00:00:00Z",
+    "2013-01-01T00:00:00.1234567Z", "2013-01-01T00:00:00.12345678901234567Z", "2013-01-01T00:00:00",
+    "2013-01-01t00:00:00z",
+    "2013-01-01 00:00:00Z",
     "2013-01-01T00:00:00+23:59", "2013-01-01T00:00:00-00:00", "2013-01-01T00:00:00+24:00", "2013-01-01T00:00:00+0100",
     "0001-01-01T00:00:00Z", "0002-01-01T00:00:00+12:00", "9998-12-31T23:59:59-12:00", "9999-12-31T23:59:59Z",
     "1969-12-31T23:59:59.999999Z",
@@ -144,8 +147,10 @@ def test_numbers_are_the_same_to_the_last_bit(numbers: list[str]) -> None:
     assert ours == decoders
 
 
-def test_so_are_the_edges_of_numbers_and_times() -> None:
+def test_so_are_the_edges_of_numbers_times_and_sizes() -> None:
     values = [_record(load=number) for number in ODD_NUMBERS] + [_record(time=json.dumps(time)) for time in ODD_TIMES]
+    values += [_record().ljust(MAX_EVENT_BYTES + more) for more in (-1, 0, 1)]
+    values += [_record(id=json.dumps("x" * (MAX_ID_LETTERS + more))) for more in (-1, 0, 1)]
     ours, decoders = both(values)
     assert ours == decoders
 

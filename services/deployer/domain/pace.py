@@ -63,7 +63,8 @@ def _average(scoring: Scoring, arm: Arm) -> str:
 class Tally:
     """What a scorer has committed of each revision and not said yet; said when it has doubled, so seldom.
 
-    What is left when a process ends is never said: sums then are of a little less than what was scored.
+    What is left when a process ends is never said: sums then are of a little less than what was scored. Where nothing
+    is exactly once it is what was delivered: what is answered again is counted again.
     """
 
     unsaid: dict[tuple[str, int], Scoring] = field(default_factory=dict)

@@ -9,14 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST_BYTES (256 * 1024)
-#define MOST_LETTERS 256
 #define TIME_BYTES 40
 enum { FLOAT, BOOL, CATEGORY, OPTIONAL = 4 };
 enum { ID, ENTITY, TEXTS }; /* texts of a record: these, then the features' */
 
 struct columns { /* of n records; matrix and spans column after column */
-    int64_t n, features;
+    int64_t n, features, most_bytes, most_letters; /* of a record; of its id and of its entity */
     const uint8_t *blob; /* the records, one after the other */
     const int64_t *ends;
     const char *names; /* of the features, one after the other */
@@ -66,14 +64,19 @@ static int exact(uint64_t mantissa, int power, double *value) {
         *value = power < 0 ? (double)mantissa / (double)tens[-power] : (double)mantissa * (double)tens[power];
         return 1;
     }
-#if LDBL_MANT_DIG == 64
-    /* exact operands, one rounding to 64 bits: the next, to 53, is right unless those 64 lie about half way */
+#if LDBL_MANT_DIG >= 64
+    /* of exact operands: rounded to the wide type, and then to a double, unless it lies about half way to the next */
     if (power < -27 || power > 27) return 0;
     long double wide = power < 0 ? (long double)mantissa / tens[-power] : (long double)mantissa * tens[power];
+    double near = (double)wide, next;
     uint64_t bits;
-    memcpy(&bits, &wide, sizeof bits);
-    *value = (double)wide;
-    return ((bits & 0x7ff) < 0x3ff || (bits & 0x7ff) > 0x401);
+    memcpy(&bits, &near, sizeof bits);
+    bits += wide < near ? -1 : 1;
+    memcpy(&next, &bits, sizeof next);
+    long double off = wide < near ? near - wide : wide - near, half = ((long double)next - near) / (wide < near ? -2 : 2);
+    long double from_half = off < half ? half - off : off - half;
+    *value = near;
+    return from_half > wide * LDBL_EPSILON;
 #else
     return 0;
 #endif
@@ -140,7 +143,7 @@ static int time_of(const uint8_t *at, int length, int64_t *micros) {
     const uint8_t *end = at + length;
     at += 19;
     if (*at == '.') {
-        for (at++; is_digit(at, end); at++, places++) fraction = fraction * 10 + (*at - '0');
+        for (at++; is_digit(at, end) && places < 7; at++, places++) fraction = fraction * 10 + (*at - '0');
         if (places < 1 || places > 6) return 0;
         for (; places < 6; places++) fraction *= 10;
     }
@@ -217,7 +220,7 @@ static const uint8_t *features(const struct columns *c, const uint8_t *at, const
 static int record(const struct columns *c, const uint8_t *at, const uint8_t *end, int64_t row, uint8_t *seen) {
     static const char *const members[] = {"\"id\"", "\"entity\"", "\"time\"", "\"features\""};
     int had = 0;
-    if (end - at > MOST_BYTES || !(at = past(at, end, '{'))) return 0;
+    if (end - at > c->most_bytes || !(at = past(at, end, '{'))) return 0;
     for (int member = 0;; member++) {
         const uint8_t *after = NULL;
         int which = 0;
@@ -233,7 +236,7 @@ static int record(const struct columns *c, const uint8_t *at, const uint8_t *end
             at = after + 1;
         } else {
             at = text(c, at, end, which * c->n + row);
-            if (at && (c->lengths[which * c->n + row] < 1 || c->lengths[which * c->n + row] > MOST_LETTERS)) return 0;
+            if (at && (c->lengths[which * c->n + row] < 1 || c->lengths[which * c->n + row] > c->most_letters)) return 0;
         }
         if (!at) return 0;
         at = spaces(at, end);
@@ -242,6 +245,9 @@ static int record(const struct columns *c, const uint8_t *at, const uint8_t *end
     }
     return had == 15 && spaces(at + 1, end) == end;
 }
+
+/* Whoever lays it out in another way must not call. */
+int64_t modelbus_columns_bytes(void) { return (int64_t)sizeof(struct columns); }
 
 /* All of them; returns how many are plain, or -1 without memory. What the others left in the columns means nothing. */
 int64_t modelbus_read(const struct columns *c) {

@@ -7,11 +7,12 @@ speed, and where plain.c has not been compiled (`make` does, with any C compiler
 """
 
 import ctypes
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,19 +20,23 @@ from numpy.typing import NDArray
 
 from schemas.specs import BoolFeature, CategoryFeature, Feature, FloatFeature, StreamSpec
 from shared.matrix import Matrix
+from shared.records import MAX_EVENT_BYTES, MAX_ID_LETTERS
 
+log = logging.getLogger(__name__)
 _LIBRARY = Path(__file__).with_name("libplain.so")
 _KINDS: dict[type[Feature], int] = {FloatFeature: 0, BoolFeature: 1, CategoryFeature: 2}
 _OPTIONAL = 4
+_MOST_LETTERS_OF_A_COLUMN = 2**31 - 1
 _ID, _ENTITY, _FEATURES = 0, 1, 2  # texts of a record
 
+_NUMBERS = ("n", "features", "most_bytes", "most_letters")
 _POINTERS = ("blob", "ends", "names", "name_ends", "kinds", "matrix", "times", "starts", "lengths", "present", "plain")
 
 
 class _Columns(ctypes.Structure):
     """`struct columns` of plain.c."""
 
-    _fields_ = [("n", ctypes.c_int64), ("features", ctypes.c_int64), *((name, ctypes.c_void_p) for name in _POINTERS)]
+    _fields_ = [*((name, ctypes.c_int64) for name in _NUMBERS), *((name, ctypes.c_void_p) for name in _POINTERS)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,34 +65,46 @@ class PlainReader:
         self._name_ends = np.fromiter(accumulate(map(len, names)), np.int32, len(names))
         self._kinds = np.array([_kind(each) for each in features], np.uint8)
         self._texts = [index for index, each in enumerate(features) if isinstance(each, CategoryFeature)]
+        self._library = _library()
 
     def read(self, values: Sequence[bytes | None]) -> Plain | None:
-        """What n values hold; None where plain.c has not been compiled."""
-        if _READ is None:
-            return None
+        """What n values hold; None where plain.c has not been compiled, or for more than Arrow's texts can hold."""
         n, features = len(values), len(self._kinds)
         blob = b"".join(value or b"" for value in values) if None in values else b"".join(values)  # type: ignore[arg-type]
+        if self._library is None or len(blob) > _MOST_LETTERS_OF_A_COLUMN:
+            return None
         ends = np.fromiter(accumulate(map(_length, values)), np.int64, n)
         matrix, times = np.full((features, n), np.nan), np.zeros(n, np.int64)
         starts, lengths = np.zeros((2 + features, n), np.int64), np.zeros((2 + features, n), np.int32)
         present, plain = np.zeros((features, n), np.uint8), np.zeros(n, np.uint8)
         arrays = (ends, self._name_ends, self._kinds, matrix, times, starts, lengths, present, plain)
         at_ends, name_ends, kinds, *rest = (array.ctypes.data for array in arrays)
-        columns = _Columns(n, features, _address(blob), at_ends, _address(self._names), name_ends, kinds, *rest)
-        if _READ(ctypes.byref(columns)) < 0:
+        sizes = (n, features, MAX_EVENT_BYTES, MAX_ID_LETTERS)
+        columns = _Columns(*sizes, _address(blob), at_ends, _address(self._names), name_ends, kinds, *rest)
+        if self._library.modelbus_read(ctypes.byref(columns)) < 0:
             raise MemoryError
-        texts = {which: _text(columns, which, lengths[which]) for which in (_ID, _ENTITY)}
+        ids, entities = (self._text(columns, which, lengths[which]) for which in (_ID, _ENTITY))
         return Plain(
             plain=plain.astype(bool),
-            ids=texts[_ID],
-            entities=texts[_ENTITY],
+            ids=ids,
+            entities=entities,
             times=pa.array(times).view(pa.timestamp("us", "UTC")),
             matrix=matrix,
             texts={
-                index: _text(columns, _FEATURES + index, lengths[_FEATURES + index], present[index].astype(bool))
+                index: self._text(columns, _FEATURES + index, lengths[_FEATURES + index], present[index].astype(bool))
                 for index in self._texts
             },
         )
+
+    def _text(
+        self, columns: _Columns, which: int, lengths: NDArray[np.int32], present: NDArray[np.bool_] | None = None
+    ) -> pa.Array:
+        """A text column; null where it is not present."""
+        assert self._library is not None
+        offsets, letters = np.empty(columns.n + 1, np.int32), np.empty(int(lengths.sum()), np.uint8)
+        self._library.modelbus_texts(ctypes.byref(columns), which, offsets.ctypes.data, letters.ctypes.data)
+        valid = None if present is None else pa.array(present).buffers()[1]
+        return pa.Array.from_buffers(pa.string(), columns.n, [valid, pa.py_buffer(offsets), pa.py_buffer(letters)])
 
 
 def _kind(feature: Feature) -> int:
@@ -103,25 +120,18 @@ def _address(data: bytes) -> int:
     return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
 
 
-def _text(
-    columns: _Columns, which: int, lengths: NDArray[np.int32], present: NDArray[np.bool_] | None = None
-) -> pa.Array:
-    """A text column; null where it is not present."""
-    offsets, letters = np.empty(columns.n + 1, np.int32), np.empty(int(lengths.sum()), np.uint8)
-    _TEXTS(ctypes.byref(columns), which, offsets.ctypes.data, letters.ctypes.data)
-    valid = None if present is None else pa.array(present).buffers()[1]
-    return pa.Array.from_buffers(pa.string(), columns.n, [valid, pa.py_buffer(offsets), pa.py_buffer(letters)])
-
-
-def _loaded() -> tuple[Any, Any]:
-    if not _LIBRARY.exists():
-        return None, None
-    library = ctypes.CDLL(str(_LIBRARY))
-    read, texts = library.modelbus_read, library.modelbus_texts
-    read.restype, read.argtypes = ctypes.c_int64, [ctypes.POINTER(_Columns)]
-    pointer = ctypes.c_void_p
-    texts.restype, texts.argtypes = None, [ctypes.POINTER(_Columns), ctypes.c_int64, pointer, pointer]
-    return read, texts
-
-
-_READ, _TEXTS = _loaded()
+@cache
+def _library() -> ctypes.CDLL | None:
+    """plain.c as it was compiled for this code; None where it was not."""
+    try:
+        library = ctypes.CDLL(str(_LIBRARY))
+        fits = library.modelbus_columns_bytes() == ctypes.sizeof(_Columns)
+    except (OSError, AttributeError) as error:
+        log.warning("records are read at half the speed: plain.c is not compiled: %s", error)
+        return None
+    if not fits:
+        log.warning("records are read at half the speed: %s is of another plain.c", _LIBRARY)
+        return None
+    library.modelbus_read.restype = ctypes.c_int64
+    library.modelbus_texts.argtypes = [ctypes.POINTER(_Columns), ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
+    return library

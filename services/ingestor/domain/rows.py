@@ -115,6 +115,8 @@ class DataReader:
         if (plain := self._plain.read(block.values)) is None:
             return self._decoded(block)
         usual = plain.plain & ~self._odd(plain)
+        if not usual.any():
+            return self._decoded(block)
         rows = self._table(plain, block)
         if usual.all():
             return rows, []
@@ -135,7 +137,7 @@ class DataReader:
 
     def _table(self, plain: Plain, block: Block) -> pa.Table:
         features = [
-            plain.texts[index] if index in plain.texts else _numbers_column(feature, plain.matrix[index])
+            plain.texts[index] if index in plain.texts else _numbers_column(feature, plain.matrix[index].copy())
             for index, feature in enumerate(self._spec.features.values())
         ]
         places = [pa.array(block.partitions), pa.array(block.offsets)]
