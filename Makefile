@@ -47,9 +47,9 @@ LOCK_FLAGS := --universal --generate-hashes --no-emit-index-url --no-header
 lock: $(UV) ## pin all dependencies anew, with hashes
 	$(UV) pip compile --upgrade pyproject.toml --group dev $(LOCK_FLAGS) -o requirements.lock
 
-PLAIN := services/ingestor/domain/libplain.so
+PLAIN := shared/libplain.so
 
-$(PLAIN): services/ingestor/domain/plain.c
+$(PLAIN): shared/plain.c
 	@rm -f $@
 	@command -v $(CC) >/dev/null || echo "no C compiler: ingest takes twice the time, and a test fails"
 	! command -v $(CC) >/dev/null || $(CC) -O2 -std=c11 -Wall -Wextra -shared -fPIC -o $@ $<

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from schemas.specs import BoolFeature, CategoryFeature, FloatFeature, Label, StreamSpec
 from services.ingestor.domain.blocks import Taken, block_of
-from services.ingestor.domain.plain import PlainReader
 from services.ingestor.domain.rows import DataReader
+from shared.plain import PlainReader
 from shared.records import MAX_EVENT_BYTES, MAX_ID_LETTERS
 from shared.tables import schema_of
 

@@ -15,7 +15,7 @@ from schemas.events.ingestor import FeatureProfile, Kind
 from schemas.specs import BoolFeature, CategoryFeature, Feature, StreamSpec
 from services.ingestor.domain import profile
 from services.ingestor.domain.blocks import Block, ReadBlock, Refused, block_of
-from services.ingestor.domain.plain import Plain, PlainReader
+from shared.plain import Plain, PlainReader
 from shared.records import (
     PREDICTIONS,
     UNREADABLE,
@@ -120,12 +120,15 @@ class DataReader:
         rows = self._table(plain, block)
         if usual.all():
             return rows, []
+        rows = rows.filter(pa.array(usual))
         others = np.flatnonzero(~usual)
         decoded, refused = self._decoded(block.where(~usual))
         refused = [replace(each, position=int(others[each.position])) for each in refused]
+        if not decoded.num_rows:
+            return rows, refused
         accepted = np.setdiff1d(others, [each.position for each in refused], assume_unique=True)
         order = np.argsort(np.concatenate([np.flatnonzero(usual), accepted]))
-        return pa.concat_tables([rows.filter(pa.array(usual)), decoded]).take(pa.array(order)), refused
+        return pa.concat_tables([rows, decoded]).take(pa.array(order)), refused
 
     def _odd(self, plain: Plain) -> NDArray[np.bool_]:
         """Out of range, or unseen: to be flagged or refused."""
