@@ -1,7 +1,8 @@
 """What a team declares: a stream of events and the models that live on it. Durations are event time."""
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -114,12 +115,21 @@ class StreamSpec(Part):
         return self
 
 
+Estimator: TypeAlias = Literal["hist_gradient_boosting", "logistic_regression", "ridge"]
+Task: TypeAlias = Literal["binary", "multiclass", "regression"]
+TASKS_OF: Final[Mapping[Estimator, frozenset[Task]]] = {
+    "hist_gradient_boosting": frozenset({"binary", "multiclass", "regression"}),
+    "logistic_regression": frozenset({"binary", "multiclass"}),
+    "ridge": frozenset({"regression"}),
+}
+
+
 class Training(Part):
     """On what and how a version is trained."""
 
     window: Duration
     min_rows: int = Field(ge=100)
-    estimators: tuple[Literal["hist_gradient_boosting", "logistic_regression", "ridge"], ...] = Field(min_length=1)
+    estimators: tuple[Estimator, ...] = Field(min_length=1)
     trials: int = Field(default=12, ge=1, le=1000)
     seed: int = Field(default=7, ge=0, lt=2**32)
 
@@ -275,7 +285,7 @@ class ModelSpec(Part):
     stream: Name
     owner: str = Field(min_length=1, max_length=200)
     purpose: str = Field(default="", max_length=2000)
-    task: Literal["binary", "multiclass", "regression"]
+    task: Task
     features: tuple[FeatureName, ...] = Field(min_length=1)
     training: Training
     gates: Gates = Gates()
@@ -297,4 +307,12 @@ class ModelSpec(Part):
                  for name in self.features if name not in stream.features]  # fmt: skip
         if stream.label.type != wanted:
             found.append(f"task: {self.task} needs a {wanted} label, stream {stream.stream!r} has {stream.label.type}")
+        if unsuitable := self.unsuitable():
+            found.append(unsuitable)
         return found
+
+    def unsuitable(self) -> str | None:
+        """Why these estimators cannot learn this task; None when they can."""
+        wrong = [each for each in self.training.estimators if self.task not in TASKS_OF[each]]
+        able = [each for each, tasks in TASKS_OF.items() if self.task in tasks]
+        return f"training.estimators: {wrong} cannot learn a {self.task} task, but {able}" if wrong else None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.quality import Task
+from schemas.specs import Task
 
 CELLS = 401
 _WIDTH = 0.05  # of a cell, on the logit scale; the outermost hold everything beyond 1 : 22,000

@@ -5,12 +5,13 @@ With weights (n,) each row counts so many times: by the inverse of the probabili
 that were chosen by lot speak for all (Horvitz, Thompson, JASA 47, 1952).
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Task = Literal["binary", "multiclass", "regression"]
+from schemas.specs import Task
+
 Floats = NDArray[np.float64]
 _LEAST_PROBABILITY = 1e-15  # a certain and wrong answer costs 34.5 nats, not infinity
 _BINS = 10

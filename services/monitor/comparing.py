@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events.monitor import FeatureDrift
-from schemas.specs import StreamSpec
+from schemas.specs import StreamSpec, Task
 from services.monitor.domain.drift import of_scores
 from services.monitor.domain.entries import Entry, outputs_of
 from services.monitor.domain.pairs import Evidence
 from services.monitor.domain.rows import Rows
 from services.monitor.intake import Answer
 from services.monitor.reference import Reference
-from shared.quality import Task
 
 Floats = NDArray[np.float64]
 

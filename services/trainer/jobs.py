@@ -68,7 +68,7 @@ def produce(
             impossible; ONNX and scikit-learn disagree.
     """
     spec, stream_spec = recipe.spec, recipe.stream_spec
-    _refuse_if("invalid", learning.unsuitable(spec))
+    _refuse_if("invalid", spec.unsuitable())
     report("reading", 0, 1)
     dataset = _read(recipe, tables)
     digest = dataset.digest(stream_spec.features)

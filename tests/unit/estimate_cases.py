@@ -11,12 +11,11 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
 from schemas.events.monitor import Estimated
-from schemas.specs import FloatFeature
+from schemas.specs import FloatFeature, Task
 from services.monitor.domain.bins import Bins
 from services.monitor.domain.estimate import Expectation
 from services.trainer.domain.expectations import additive, calibration_of, losses
 from shared.expectation import count
-from shared.quality import Task
 from shared.reference import binned, feature_reference
 
 Rows = NDArray[np.float64]

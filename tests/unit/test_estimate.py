@@ -5,12 +5,12 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from schemas.specs import Costs
+from schemas.specs import Costs, Task
 from services.monitor.domain.entries import Score, Settled
 from services.monitor.domain.estimate import Expectation
 from services.monitor.domain.realised import Baseline, Realised
 from shared.expectation import count
-from shared.quality import Task, metrics
+from shared.quality import metrics
 from shared.reference import Counts
 from tests.unit.estimate_cases import SHIFTS, Case, case, inputs_of, labels_of
 

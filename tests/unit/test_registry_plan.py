@@ -143,7 +143,11 @@ def test_a_feature_goes_only_when_nothing_uses_it() -> None:
 def test_a_model_must_fit_its_stream() -> None:
     unfit = model(task="regression", features=["level", "depth"])
 
-    assert refused(unfit, on=Declared(streams={"rivers": (stream(), 1)})) == [("features",), ("task",)]
+    assert refused(unfit, on=Declared(streams={"rivers": (stream(), 1)})) == [
+        ("features",),
+        ("task",),
+        ("training", "estimators"),
+    ]
 
 
 def test_a_model_needs_a_declared_stream_and_keeps_it_and_its_task() -> None:

@@ -15,15 +15,16 @@ from sklearn.calibration import CalibratedClassifierCV
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
 from schemas.events.parts import Cut
+from schemas.specs import TASKS_OF, Estimator, Task
 from services.trainer.domain import learning
 from services.trainer.domain.graphs import graph_of
 from services.trainer.domain.learning import SHARES, Parts, Trial, attempt, best_of, matured, shipped, spans_of
 from services.trainer.domain.records import Recipe, canonical, manifest_of, reference_of
-from services.trainer.domain.search import TASKS_OF, Configuration, Estimator, configurations
+from services.trainer.domain.search import Configuration, configurations
 from shared import scikit
 from shared.dataset import Dataset, time_split
 from shared.expectation import CELLS
-from shared.quality import Task, calibration_error, metrics
+from shared.quality import calibration_error, metrics
 from shared.runtime import Model, Scores
 from tests.unit.trainer_cases import START, cut_at, model_for, rows_for, signature_for, stream_for
 
@@ -67,8 +68,8 @@ def test_a_search_takes_the_declared_estimators_in_turn() -> None:
 
 
 def test_an_estimator_that_cannot_learn_the_task_is_named() -> None:
-    assert learning.unsuitable(model_for("binary", ["ridge"])) is not None
-    assert learning.unsuitable(model_for("regression", ["ridge", "hist_gradient_boosting"])) is None
+    assert model_for("binary", ["ridge"]).unsuitable() is not None
+    assert model_for("regression", ["ridge", "hist_gradient_boosting"]).unsuitable() is None
 
 
 def test_the_parts_follow_each_other_in_time_and_share_no_row() -> None:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from schemas.specs import StreamSpec
-from shared.quality import Task, metrics
+from schemas.specs import StreamSpec, Task
+from shared.quality import metrics
 
 
 class Answer(NamedTuple):

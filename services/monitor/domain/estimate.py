@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events.monitor import Estimated
-from schemas.specs import Costs
+from schemas.specs import Costs, Task
 from services.monitor.domain.bins import Bins
 from shared.expectation import CELLS, Cells, cells_of, confusion, expected
 from shared.matrix import Inputs
-from shared.quality import Task
 from shared.reference import Counts
 
 LIMITS = "right while inputs lead to labels as in training; blind to concept drift"

@@ -18,9 +18,9 @@ from msgspec import Struct, field
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from schemas.specs import Task
 from services.monitor.domain.alerts import Finding
 from services.monitor.domain.entries import Settled
-from shared.quality import Task
 
 BLOCKS = 10  # of a window
 _REMEMBERED = 20  # windows

@@ -9,11 +9,12 @@ from msgspec import Struct, field
 
 from schemas.events.monitor import ArmMeasured, ExpectedPairs, FeatureDrift, Pairs, RolloutMeasured
 from schemas.specs import Rollout as Policy
+from schemas.specs import Task
 from services.monitor.domain.clock import moment
 from services.monitor.domain.entries import Score, Settled
 from services.monitor.domain.facts import Rollout
 from services.monitor.domain.groups import Floats, Grouped, Whole, onto
-from shared.quality import Task, metrics
+from shared.quality import metrics
 
 Arm = Literal["champion", "challenger"]
 NO_METRICS: Mapping[Arm, dict[str, float]] = MappingProxyType({})

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from schemas.events.monitor import Quality, SliceQuality
-from schemas.specs import Costs, Label
+from schemas.specs import Costs, Label, Task
 from services.monitor.domain.alerts import Finding
 from services.monitor.domain.entries import Settled
 from services.monitor.domain.estimate import Estimate, expected_over
 from services.monitor.domain.pairs import flat, widened
 from services.monitor.domain.sample import Sample
 from services.monitor.domain.slices import UNKNOWN, Sliced, quality_by_slice
-from shared.quality import Task, main_metric, metrics
+from shared.quality import main_metric, metrics
 
 _TOLERANCE = 0.02  # of an AUC, or as a share of an error
 _DISAGREES = 4.0  # standard errors

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events.monitor import Quality
-from schemas.specs import Costs
+from schemas.specs import Costs, Task
 from services.monitor.domain.estimate import auc_error, cost_of
 from services.monitor.domain.pairs import flat
-from shared.quality import Task, main_metric, metrics
+from shared.quality import main_metric, metrics
 
 Floats = NDArray[np.float64]
 

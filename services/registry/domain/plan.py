@@ -217,5 +217,5 @@ def _misfits_of_model(new: ModelSpec, declared: Declared, streams: Mapping[str, 
         return [*found, misfit(repr(new.stream), f"a declared stream: {sorted(streams)}", "stream")]
     for problem in new.problems_on(streams[new.stream]):
         where, _, words = problem.partition(": ")
-        found.append(misfit(words, f"a model that fits stream {new.stream!r}", where))
+        found.append(misfit(words, f"a model that fits stream {new.stream!r}", *where.split(".")))
     return found

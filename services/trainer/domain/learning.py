@@ -21,13 +21,13 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
 from schemas.events.parts import Signature
-from schemas.specs import ModelSpec, StreamSpec
+from schemas.specs import ModelSpec, StreamSpec, Task
 from services.trainer.domain.calibration import calibrated
 from services.trainer.domain.pipelines import MODEL, floor_thresholds, pipeline_of
-from services.trainer.domain.search import TASKS_OF, Configuration
+from services.trainer.domain.search import Configuration
 from shared.dataset import Dataset, time_split
 from shared.matrix import Inputs, Projection
-from shared.quality import Task, main_metric, metrics
+from shared.quality import main_metric, metrics
 
 SHARES = (0.70, 0.15, 0.15)
 LEAST_ROWS = 100
@@ -112,12 +112,6 @@ def parts_of(
     first, second, third = until
     train, calibrate, test = rows(after, first), rows(first, second), rows(second, third)
     return Parts(train=train, calibrate=calibrate, test=test, until=until, after=after)
-
-
-def unsuitable(spec: ModelSpec) -> str | None:
-    """Why these estimators cannot learn this task; None when they can."""
-    wrong = [name for name in spec.training.estimators if spec.task not in TASKS_OF[name]]
-    return f"training.estimators: {wrong} cannot learn a {spec.task} task" if wrong else None
 
 
 def too_few(rows: int, spec: ModelSpec) -> str | None:

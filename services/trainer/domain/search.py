@@ -2,17 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
-Estimator: TypeAlias = Literal["hist_gradient_boosting", "logistic_regression", "ridge"]
+from schemas.specs import Estimator
+
 Parameters: TypeAlias = Mapping[str, float | int]
-TASKS_OF: Mapping[Estimator, frozenset[str]] = {
-    "hist_gradient_boosting": frozenset({"binary", "multiclass", "regression"}),
-    "logistic_regression": frozenset({"binary", "multiclass"}),
-    "ridge": frozenset({"regression"}),
-}
 _USUAL: Mapping[Estimator, Parameters] = {
     "hist_gradient_boosting": {
         "learning_rate": 0.1,

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.quality import Floats, Task
+from schemas.specs import Task
+from shared.quality import Floats
 
 _MOST_DRAWS, _FEWEST_DRAWS = 500, 100
 _MOST_CELLS = 10_000_000

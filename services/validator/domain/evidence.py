@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.events.parts import Signature
-from schemas.specs import ModelSpec, StreamSpec
+from schemas.specs import ModelSpec, StreamSpec, Task
 from services.validator.domain import bootstrap
 from shared.matrix import Inputs
-from shared.quality import Floats, Task, metrics
+from shared.quality import Floats, metrics
 
 Predict = Callable[[Inputs], Floats]  # (n, features) → probabilities (n, classes), or values (n,)
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from schemas.events.parts import Gate
-from schemas.specs import Gates
+from schemas.specs import Gates, Task
 from services.validator.domain.evidence import Evidence
-from shared.quality import Task
 
 Need = Literal["rows", "champion", "scikit_learn", "learned"]
 Detail = dict[str, Any]

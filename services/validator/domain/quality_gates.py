@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from schemas.specs import Gates, MetricGate
+from schemas.specs import Gates, MetricGate, Task
 from services.validator.domain import bootstrap
 from services.validator.domain.evidence import Evidence
 from services.validator.domain.gate import Check, Measured
-from shared.quality import HIGHER_IS_BETTER, Task, metrics
+from shared.quality import HIGHER_IS_BETTER, metrics
 
 _GATED = ("roc_auc", "accuracy", "f1", "log_loss", "brier", "mae", "rmse", "r2")
 _ONE_SIDED = 0.90  # the upper end of the central 90 % interval bounds from above with 95 % confidence
