@@ -51,8 +51,7 @@ PLAIN := shared/libplain.so
 
 $(PLAIN): shared/plain.c
 	@rm -f $@
-	@command -v $(CC) >/dev/null || echo "no C compiler: ingest takes twice the time, and a test fails"
-	! command -v $(CC) >/dev/null || $(CC) -O2 -std=c11 -Wall -Wextra -shared -fPIC -o $@ $<
+	$(CC) -O2 -std=c11 -Wall -Wextra -shared -fPIC -o $@ $< || echo "without a C compiler ingest is slower, and a test fails"
 
 $(VENV)/.installed: requirements.lock pyproject.toml | $(UV) $(PLAIN)
 	test -x $(RUN)/python || $(UV) venv --python-preference only-system --python ">=3.11,<3.14" $(VENV)

@@ -3,10 +3,10 @@
 import asyncio
 import shutil
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,6 +18,7 @@ from compose.embedded.folder import StackFolder
 from schemas.declarations import DeclarationsInvalid
 
 INTERRUPTED = 130
+Value = TypeVar("Value")
 
 
 def demo(  # noqa: PLR0917  # typer passes them by name
@@ -56,7 +57,13 @@ def demo(  # noqa: PLR0917  # typer passes them by name
     if report is not None and not report.absolute().parent.is_dir():
         raise typer.BadParameter(f"{report.parent} is not there: expected a folder", param_hint="--report")
     try:
-        plan = Plan(folder=folder, specs=specs.resolve(), until=moment_of(until), pace=pace_of(pace), exit=exit_)
+        plan = Plan(
+            folder=folder,
+            specs=specs.resolve(),
+            until=_option("--until", moment_of, until),
+            pace=_option("--pace", pace_of, pace),
+            exit=exit_,
+        )
         wanted = declared(plan.specs)
     except (ValueError, DeclarationsInvalid) as error:
         fail(str(error))
@@ -68,6 +75,13 @@ def demo(  # noqa: PLR0917  # typer passes them by name
         raise typer.Exit(asyncio.run(_interruptible(demonstrate(plan, wanted, console), plan)))
     except (StackError, RegistryError, NotSettled, FeederFailed) as error:
         fail(str(error))
+
+
+def _option(name: str, read: Callable[[str], Value], written: str) -> Value:
+    try:
+        return read(written)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=name) from None
 
 
 def _clear(plan: Plan, console: Console) -> None:

@@ -307,12 +307,10 @@ class ModelSpec(Part):
                  for name in self.features if name not in stream.features]  # fmt: skip
         if stream.label.type != wanted:
             found.append(f"task: {self.task} needs a {wanted} label, stream {stream.stream!r} has {stream.label.type}")
-        if unsuitable := self.unsuitable():
-            found.append(unsuitable)
         return found
 
     def unsuitable(self) -> str | None:
-        """Why these estimators cannot learn this task; None when they can."""
+        """Why these estimators cannot learn this task, and which can; None when they can."""
         wrong = [each for each in self.training.estimators if self.task not in TASKS_OF[each]]
         able = [each for each, tasks in TASKS_OF.items() if self.task in tasks]
-        return f"training.estimators: {wrong} cannot learn a {self.task} task, but {able}" if wrong else None
+        return f"{wrong}, which cannot learn a {self.task} task; {able} can" if wrong else None

@@ -1,7 +1,7 @@
 """Plain records of a data stream as Arrow columns, read by plain.c, outside of Python's lock.
 
 A record is plain when it is what nearly every producer writes: each member once, ASCII text without escapes, a time
-with seconds and a zone, numbers of no more digits than a float has. For the others, good or bad, the shared decoder
+with seconds and a zone, numbers of 18 digits at most. For the others, good or bad, the shared decoder
 answers (`shared.records`), which says the same of every plain record: a property that the tests check. So this is but
 speed, and where plain.c has not been compiled (`make` does, with any C compiler) nothing is plain.
 """
@@ -23,7 +23,7 @@ from shared.matrix import Matrix
 from shared.records import MAX_EVENT_BYTES, MAX_ID_LETTERS
 
 log = logging.getLogger(__name__)
-_LIBRARY = Path(__file__).with_name("libplain.so")
+_LIBRARY, _SOURCE = (Path(__file__).with_name(name) for name in ("libplain.so", "plain.c"))
 _KINDS: dict[type[Feature], int] = {FloatFeature: 0, BoolFeature: 1, CategoryFeature: 2}
 _OPTIONAL = 4
 _MOST_LETTERS_OF_A_COLUMN = 2**31 - 1
@@ -69,9 +69,11 @@ class PlainReader:
 
     def read(self, values: Sequence[bytes | None]) -> Plain | None:
         """What n values hold; None where plain.c has not been compiled, or for more than Arrow's texts can hold."""
+        if self._library is None:
+            return None
         n, features = len(values), len(self._kinds)
         blob = b"".join(value or b"" for value in values) if None in values else b"".join(values)  # type: ignore[arg-type]
-        if self._library is None or len(blob) > _MOST_LETTERS_OF_A_COLUMN:
+        if len(blob) > _MOST_LETTERS_OF_A_COLUMN:
             return None
         ends = np.fromiter(accumulate(map(_length, values)), np.int64, n)
         matrix, times = np.full((features, n), np.nan), np.zeros(n, np.int64)
@@ -125,12 +127,13 @@ def _library() -> ctypes.CDLL | None:
     """plain.c as it was compiled for this code; None where it was not."""
     try:
         library = ctypes.CDLL(str(_LIBRARY))
-        fits = library.modelbus_columns_bytes() == ctypes.sizeof(_Columns)
+        old = _LIBRARY.stat().st_mtime < _SOURCE.stat().st_mtime
+        fits = not old and library.modelbus_columns_bytes() == ctypes.sizeof(_Columns)
     except (OSError, AttributeError) as error:
-        log.warning("records are read at half the speed: plain.c is not compiled: %s", error)
+        log.warning("plain.c is not compiled, so records are read more slowly: %s", error)
         return None
     if not fits:
-        log.warning("records are read at half the speed: %s is of another plain.c", _LIBRARY)
+        log.warning("%s is of another plain.c, so records are read more slowly; `make` compiles it", _LIBRARY)
         return None
     library.modelbus_read.restype = ctypes.c_int64
     library.modelbus_texts.argtypes = [ctypes.POINTER(_Columns), ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]

@@ -126,5 +126,5 @@ def moment_of(written: str) -> datetime:
     try:
         moment = datetime.fromisoformat(written)
     except ValueError:
-        raise ValueError(f"--until: expected a date or a time, such as 2013-03-20, got {written!r}") from None
+        raise ValueError(f"expected a date or a time, such as 2013-03-20, got {written!r}") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

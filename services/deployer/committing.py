@@ -10,6 +10,7 @@ from confluent_kafka import Producer, TopicPartition
 
 from schemas.envelope import Envelope
 from schemas.topics import MAX_RECORD_BYTES, TOPIC_OF
+from services.deployer.places import Where
 from services.deployer.predictions import Header, Output
 from shared.errors import Fatal
 from shared.settings import KafkaSettings
@@ -35,7 +36,7 @@ PRODUCER = {
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """What is committed at once.
+    """What a batch comes to; in a transaction all of it is committed at once.
 
     `group` is the consumer's metadata at the time the input was consumed: when the partitions have moved since, a
     transaction is refused by it. Without a transaction the consumer itself commits, and it is None.
@@ -68,7 +69,7 @@ class Commits(ABC):
 
     @abstractmethod
     def commit(self, package: Package) -> bool:
-        """Produce and commit; False when nothing of it counts; raises Fatal when that is open."""
+        """Produce and commit; False when all since the last commit is to be answered again; raises Fatal if unknown."""
 
     def submit(self, package: Package) -> None:
         """Let a package be produced and committed beside the caller's next work."""
@@ -77,7 +78,7 @@ class Commits(ABC):
         self._in_flight = self._thread.submit(self.commit, package)
 
     def settle(self) -> bool:
-        """Wait for the package in flight: True when it is committed, or when there was none, False when it is not.
+        """Wait for the package in flight: True when it is committed (delivered, without transactions), or was none.
 
         Raises:
             Fatal: it is not known, or the producer is fenced.
@@ -91,8 +92,11 @@ class Commits(ABC):
         """Do what settled packages have left to be done; False when that is refused. Raises Fatal."""
         return True
 
+    def forget(self, wheres: Iterable[Where]) -> None:  # noqa: B027  # a transaction leaves nothing to be done
+        """Do no more for partitions that are lost; call after `settle`."""
+
     def close(self) -> None:
-        """End the threads; call after `drain`."""
+        """End the thread; call after `drain`."""
         self._thread.shutdown()
 
     def awaited(self, future: Future[Result]) -> Result:
@@ -101,7 +105,7 @@ class Commits(ABC):
         try:
             return future.result(limit)
         except TimeoutError:
-            raise Fatal(f"the package in flight came to no end in {limit} s") from None
+            raise Fatal(f"a commit came to no end in {limit} s") from None
 
     def put_outputs(self, outputs: Iterable[Output]) -> None:
         """Into the client's queue; waits while that is full. Raises KafkaException."""

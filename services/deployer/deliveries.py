@@ -8,7 +8,7 @@ for dead and is not may still deliver answers of the revision before; its offset
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -63,6 +63,11 @@ class Deliveries(Commits):
     def drain(self) -> bool:
         """Commit the offsets of all that was delivered; False when they are refused."""
         return self.awaited(self._thread.submit(self._commit_offsets))
+
+    def forget(self, wheres: Iterable[Where]) -> None:
+        """Commit no offsets of these any more: they would take back what their new owner has committed."""
+        for where in wheres:
+            self._delivered.pop(where, None)
 
     def _note(self, places: Sequence[TopicPartition]) -> None:
         self._delivered |= {(place.topic, place.partition): place for place in places}

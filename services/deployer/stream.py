@@ -113,7 +113,7 @@ class Stream:
             self._consumer.unsubscribe()
         elif topics != self._subscribed:
             self._consumer.subscribe(
-                sorted(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+                sorted(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
             )
         self._subscribed = topics
 
@@ -255,8 +255,16 @@ class Stream:
         log.info("assigned %s", {f"{topic}[{partition}]": place for (topic, partition), place in places.items()})
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Also when they are lost: then the broker refuses the transaction in flight, and it is aborted."""
         self._drain()
+        self._leave(consumer, partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Somebody else may own them: the broker refuses a transaction in flight, and nothing more is said of them."""
+        self._settle()
+        self._commits.forget([(each.topic, each.partition) for each in partitions])
+        self._leave(consumer, partitions)
+
+    def _leave(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for each in partitions:
             self._places.pop((each.topic, each.partition), None)
             self._held.discard((each.topic, each.partition))

@@ -35,7 +35,7 @@ def _kernel(library: dict[str, Any]) -> str:
 
 
 def _digest_of_sources() -> str:
-    files = [file for folder in _SOURCES for kind in ("*.py", "*.sql") for file in (_ROOT / folder).rglob(kind)]
+    files = [file for folder in _SOURCES for kind in ("*.py", "*.sql", "*.c") for file in (_ROOT / folder).rglob(kind)]
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(f"{file.relative_to(_ROOT).as_posix()}\0".encode())

@@ -14,7 +14,7 @@ FIVE = [stream_of(f"five-{number}", FEATURES) for number in range(5)]
 
 async def measure(arguments: Namespace, say: Say) -> list[Figure]:
     """As many predictions of the one as of the fifty, in turns."""
-    predictions = arguments.events // ROUNDS
+    predictions = arguments.events
     one, fifty = [], []
     async with running_bench(say) as bench:
         graph = boosted(ONE)

@@ -70,6 +70,14 @@ def test_no_place_is_committed_after_a_newer_fence(deliveries: Deliveries, consu
     assert consumer.committed == [[(10, "1")], [(20, "2")], [(30, "2")]]
 
 
+def test_offsets_of_lost_partitions_are_never_committed(deliveries: Deliveries, consumer: Consumer) -> None:
+    delivered(deliveries, [place(10)])
+    delivered(deliveries, [place(20)])
+    deliveries.forget([("data.s", 0)])
+    assert deliveries.drain()
+    assert consumer.committed == [[(10, "1")]]
+
+
 def test_refused_offsets_are_said_and_not_asked_for_again(deliveries: Deliveries, consumer: Consumer) -> None:
     delivered(deliveries, [place(10)])
     delivered(deliveries, [place(20)])

@@ -127,5 +127,8 @@ def test_a_pace_written_otherwise_is_refused(written: str) -> None:
 
 def test_a_moment_without_zone_is_utc() -> None:
     assert moment_of("2013-03-20T10:00+02:00") == moment_of("2013-03-20T08:00")
-    with pytest.raises(ValueError, match="--until: expected a date or a time"):
+
+
+def test_a_moment_written_otherwise_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected a date or a time"):
         moment_of("soon")

@@ -144,9 +144,9 @@ def test_a_model_must_fit_its_stream() -> None:
     unfit = model(task="regression", features=["level", "depth"])
 
     assert refused(unfit, on=Declared(streams={"rivers": (stream(), 1)})) == [
+        ("training", "estimators"),
         ("features",),
         ("task",),
-        ("training", "estimators"),
     ]
 
 

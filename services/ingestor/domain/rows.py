@@ -140,7 +140,7 @@ class DataReader:
 
     def _table(self, plain: Plain, block: Block) -> pa.Table:
         features = [
-            plain.texts[index] if index in plain.texts else _numbers_column(feature, plain.matrix[index].copy())
+            plain.texts[index] if index in plain.texts else _numbers_column(feature, plain.matrix[index])
             for index, feature in enumerate(self._spec.features.values())
         ]
         places = [pa.array(block.partitions), pa.array(block.offsets)]
@@ -161,7 +161,8 @@ class DataReader:
 
 
 def _numbers_column(feature: Feature, numbers: NDArray[np.float64]) -> pa.Array:
-    return pa.array(numbers == 1 if isinstance(feature, BoolFeature) else numbers, mask=np.isnan(numbers))
+    """A column of its own: `numbers` may be a view of a matrix that is not to be kept."""
+    return pa.array(numbers == 1 if isinstance(feature, BoolFeature) else numbers.copy(), mask=np.isnan(numbers))
 
 
 def _feature_column(feature: Feature, name: str, batch: Batch, numbers: Matrix) -> pa.Array:

@@ -213,9 +213,11 @@ def _misfits_of_model(new: ModelSpec, declared: Declared, streams: Mapping[str, 
             for name in ("stream", "task")
             if getattr(new, name) != getattr(old[0], name)
         ]
+    if unsuitable := new.unsuitable():
+        found.append(misfit(unsuitable, "estimators of its task", "training", "estimators"))
     if new.stream not in streams:
         return [*found, misfit(repr(new.stream), f"a declared stream: {sorted(streams)}", "stream")]
     for problem in new.problems_on(streams[new.stream]):
         where, _, words = problem.partition(": ")
-        found.append(misfit(words, f"a model that fits stream {new.stream!r}", *where.split(".")))
+        found.append(misfit(words, f"a model that fits stream {new.stream!r}", where))
     return found
