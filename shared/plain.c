@@ -1,8 +1,8 @@
 /* Plain records of a stream, column by column, outside of Python's lock; plain.py says what is plain and calls this.
 
    A record is plain when nothing about it can be doubted: each member once, ASCII text without escapes, a time with a
-   zone, numbers of which the nearest double is sure. Whatever else there is, also what is wrong, is left to the decoder that all
-   services share: so nothing is accepted here that it would refuse, and nothing is read in another way. */
+   zone, numbers of which the nearest double is sure. Whatever else there is, also what is wrong, is left to the
+   decoder that all services share: nothing is accepted here that it would refuse, or read in another way. */
 
 #include <float.h>
 #include <stdint.h>

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 import numpy as np
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from schemas.envelope import Envelope, read
 from schemas.events.base import Event
@@ -250,11 +250,7 @@ class World:
 
     def committed(self) -> int:
         """The offsets that the scorers have committed, over all partitions."""
-        consumer = Consumer(self.kafka.librdkafka() | {"group.id": GROUP, "enable.auto.commit": False})
-        topic = DATA.of(self.stream.stream)
-        places = consumer.committed([TopicPartition(topic, each) for each in range(self.stream.partitions)], timeout=20)
-        consumer.close()
-        return sum(max(0, each.offset) for each in places)
+        return Offsets(self.kafka, GROUP, [self.stream]).total()
 
     def assert_exactly_once(self, model: int = 0) -> None:
         """Every event fed has one prediction, in its partition, in its order."""
@@ -267,6 +263,23 @@ class World:
         for each in predictions:
             orders[each["partition"]].append(each["offset"])
         assert all(order == sorted(order) for order in orders.values())
+
+
+class Offsets:
+    """What a group has committed of some streams."""
+
+    def __init__(self, kafka: KafkaSettings, group: str, streams: Sequence[StreamSpec]) -> None:
+        settings = {"group.id": group, "enable.auto.commit": False, "isolation.level": "read_uncommitted"}
+        self._consumer = Consumer(kafka.librdkafka() | settings)
+        self._asked = [(DATA.of(each.stream), partition) for each in streams for partition in range(each.partitions)]
+
+    def total(self) -> int:
+        """Records, over all partitions; 0 while the group has no coordinator."""
+        try:
+            found = self._consumer.committed([TopicPartition(*each) for each in self._asked], timeout=20)
+        except KafkaException:
+            return 0
+        return sum(max(0, each.offset) for each in found)
 
 
 class Scorer:

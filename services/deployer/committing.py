@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from confluent_kafka import Producer, TopicPartition
 
@@ -15,7 +15,6 @@ from services.deployer.predictions import Header, Output
 from shared.errors import Fatal
 from shared.settings import KafkaSettings
 
-Result = TypeVar("Result")
 _BY_KEY = -1  # the client's own mark for: by key
 # send_offsets_to_transaction forgets its time-out when the group's coordinator has gone: librdkafka #5456 and #5511
 _TIMEOUTS_TO_SETTLE = 2
@@ -99,7 +98,7 @@ class Commits(ABC):
         """End the thread; call after `drain`."""
         self._thread.shutdown()
 
-    def awaited(self, future: Future[Result]) -> Result:
+    def awaited(self, future: Future[bool]) -> bool:
         """What comes of it; raises Fatal when nothing does."""
         limit = _TIMEOUTS_TO_SETTLE * self.timeout_seconds
         try:

@@ -33,8 +33,8 @@ from schemas.topics import LABELS
 from services.deployer.consuming import GROUP
 from shared.reference import binned, feature_reference, with_blocks
 from tests.bench.figures import Figure, Say
-from tests.bench.scorer import FEATURES, STREAM, Bench, Event, Offsets, boosted, events_of, model_of, put, running_bench
-from tests.scoring_world import ROOT, World, free_port, scorers
+from tests.bench.scorer import FEATURES, STREAM, Bench, Event, boosted, events_of, model_of, put, running_bench
+from tests.scoring_world import ROOT, Offsets, World, free_port, scorers
 
 _STEP = timedelta(milliseconds=144)  # between events: 50,000 wait until their label has matured
 _START = datetime(2013, 1, 1, tzinfo=UTC)

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Producer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
 
@@ -32,7 +32,7 @@ from shared.matrix import signature_of
 from shared.objects import Objects
 from shared.settings import KafkaSettings, S3Settings
 from tests.bench.figures import Say
-from tests.scoring_world import NOTHING, World, changed, free_port, release_of, scorers, signed, until
+from tests.scoring_world import NOTHING, Offsets, World, changed, free_port, release_of, scorers, signed, until
 
 LIMIT_SECONDS = 600
 _SAMPLE_SECONDS = 0.02
@@ -149,23 +149,6 @@ class Bench:
             raise ValueError(f"{end - start} events are too few to time: they were committed in {len(seen)} steps")
         (began, first), (ended, last) = seen[0], seen[-1]
         return (last - first) / (ended - began)
-
-
-class Offsets:
-    """What a group has committed of some streams."""
-
-    def __init__(self, kafka: KafkaSettings, group: str, streams: Sequence[StreamSpec]) -> None:
-        settings = {"group.id": group, "enable.auto.commit": False, "isolation.level": "read_uncommitted"}
-        self._consumer = Consumer(kafka.librdkafka() | settings)
-        self._asked = [(DATA.of(each.stream), partition) for each in streams for partition in range(each.partitions)]
-
-    def total(self) -> int:
-        """Records, over all partitions; 0 while the group has no coordinator."""
-        try:
-            found = self._consumer.committed([TopicPartition(*each) for each in self._asked], timeout=20)
-        except KafkaException:
-            return 0
-        return sum(max(0, each.offset) for each in found)
 
 
 @asynccontextmanager

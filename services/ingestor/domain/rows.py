@@ -109,7 +109,11 @@ class DataReader:
         self._schema = schema
         self._decoder = StreamDecoder(spec)
         self._plain = PlainReader(spec)
-        self._categories = [pa.array(getattr(each, "values", ()), pa.string()) for each in spec.features.values()]
+        self._categories = {
+            index: pa.array(feature.values, pa.string())
+            for index, feature in enumerate(spec.features.values())
+            if isinstance(feature, CategoryFeature)
+        }
 
     def rows(self, block: Block) -> tuple[pa.Table, list[RefusedRecord]]:
         if (plain := self._plain.read(block.values)) is None:
