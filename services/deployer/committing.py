@@ -1,6 +1,7 @@
 """What a batch leaves behind, and how two ways of committing it have the same face: submit, settle, drain at last."""
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from shared.settings import KafkaSettings
 _BY_KEY = -1  # the client's own mark for: by key
 # send_offsets_to_transaction forgets its time-out when the group's coordinator has gone: librdkafka #5456 and #5511
 _TIMEOUTS_TO_SETTLE = 2
+_MOST_IN_FLIGHT = 2  # one that commits, one that is being answered
 PRODUCER = {
     "partitioner": "murmur2_random",  # as the relay and Java clients: one model, one partition
     "linger.ms": 5,
@@ -37,13 +39,15 @@ PRODUCER = {
 class Package:
     """What a batch comes to; in a transaction all of it is committed at once.
 
+    `outputs` is set when the batch is answered, so that the commit can begin before.
+
     `group` is the consumer's metadata at the time the input was consumed: when the partitions have moved since, a
     transaction is refused by it. Without a transaction the consumer itself commits, and it is None.
 
     `fence` is where the partitions stood that switch in this package, under the revisions they switch to.
     """
 
-    outputs: Sequence[Output]
+    outputs: Future[Sequence[Output]] = field(default_factory=Future)
     envelopes: Sequence[Envelope]
     offsets: Sequence[TopicPartition]
     fence: Sequence[TopicPartition] = field(default_factory=list)
@@ -51,16 +55,18 @@ class Package:
 
 
 class Commits(ABC):
-    """At most one package in flight; its end is awaited with `settle`. `timeout_seconds` is each request's.
+    """One package after the other; the end of each is awaited with `settle`. `timeout_seconds` is each request's.
 
-    Before partitions are given away, `settle` and then `drain`.
+    After one that is not committed none is, until all in flight are settled: those behind it were consumed after it.
+    Before partitions are given away, `settle` all and then `drain`.
     """
 
     def __init__(self, kafka: KafkaSettings, settings: dict[str, Any], *, timeout_seconds: int) -> None:
         self.timeout_seconds = timeout_seconds
         self.producer = Producer(kafka.librdkafka() | PRODUCER | settings)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
-        self._in_flight: Future[bool] | None = None
+        self._in_flight: deque[Future[bool]] = deque()
+        self._refusing = False
 
     @abstractmethod
     def open(self) -> None:
@@ -71,21 +77,25 @@ class Commits(ABC):
         """Produce and commit; False when all since the last commit is to be answered again; raises Fatal if unknown."""
 
     def submit(self, package: Package) -> None:
-        """Let a package be produced and committed beside the caller's next work."""
-        if self._in_flight is not None:
-            raise AssertionError("the package before has not been settled")
-        self._in_flight = self._thread.submit(self.commit, package)
+        """Let a package be produced and committed beside the caller's work, as soon as its outputs are set."""
+        if len(self._in_flight) == _MOST_IN_FLIGHT:
+            raise AssertionError("too many packages have not been settled")
+        self._in_flight.append(self._thread.submit(self._commit_in_turn, package))
+
+    def _commit_in_turn(self, package: Package) -> bool:
+        self._refusing = self._refusing or not self.commit(package)
+        return not self._refusing
 
     def settle(self) -> bool:
-        """Wait for the package in flight: True when it is committed (delivered, without transactions), or was none.
+        """Wait for the oldest package in flight: True when it is committed (delivered, without transactions).
 
         Raises:
             Fatal: it is not known, or the producer is fenced.
         """
-        if self._in_flight is None:
-            return True
-        in_flight, self._in_flight = self._in_flight, None
-        return self.awaited(in_flight)
+        committed = self.awaited(self._in_flight.popleft())
+        if not self._in_flight:
+            self._refusing = False
+        return committed
 
     def drain(self) -> bool:
         """Do what settled packages have left to be done; False when that is refused. Raises Fatal."""

@@ -47,13 +47,14 @@ class Deliveries(Commits):
         Raises:
             Fatal: a record was not delivered.
         """
-        began = time.perf_counter()
         if package.envelopes:
             self._put(lambda: self.put_envelopes(package.envelopes))
         self._note(package.fence)
         if package.fence and not self._commit_offsets():
             return False
-        self._put(lambda: self.put_outputs(package.outputs))
+        outputs = package.outputs.result()
+        began = time.perf_counter()
+        self._put(lambda: self.put_outputs(outputs))
         self._note(package.offsets)
         if time.monotonic() - self._committed_at > _OFFSETS_EVERY_SECONDS and not self._commit_offsets():
             return False

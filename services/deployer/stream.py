@@ -6,7 +6,7 @@ metadata of its offset) commit together; whoever owns the partition next reads t
 
 import logging
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
@@ -34,16 +34,14 @@ from shared.settings import KafkaSettings
 
 _POLL_SECONDS = 0.05
 _MEASURE_EVERY_SECONDS = 1.0
-WORTH_OVERLAPPING = 500  # records; as long to answer as a transaction takes to commit
 Guarantee = Literal["exactly_once", "at_least_once"]
 GUARANTEES: tuple[Guarantee, ...] = ("exactly_once", "at_least_once")
 log = logging.getLogger(__name__)
 
 
-class Prepared(NamedTuple):
-    """A batch that is answered but not yet produced."""
+class Answered(NamedTuple):
+    """A batch on its way to its commit."""
 
-    package: Package
     scored: Scored
     asides: list[Envelope]  # what did not load, and how both arms scored
 
@@ -75,7 +73,7 @@ class Stream:
         self._held: set[Where] = set()
         self._scorers: dict[str, StreamScorer] = {}
         self._known = Known()
-        self._in_flight: Prepared | None = None
+        self._in_flight: deque[Answered] = deque()
         self._tally = Tally()
         self._aborted = False
         self._spans = BatchSpans()
@@ -118,25 +116,22 @@ class Stream:
         self._subscribed = topics
 
     def _turn(self) -> None:
-        """Answer one batch; a large one while the transaction before it commits.
+        """Answer one batch; a full one, behind which more wait, while the transaction before it commits.
 
-        A small one waits for that transaction, and takes along what comes meanwhile: alone, it would only begin a
+        Another waits for that transaction, and takes along what comes meanwhile: alone, it would only begin a
         transaction that the records behind it have to wait for.
         """
         most = self._settings.batch_records
         messages = self._consume(_POLL_SECONDS, most)
-        if len(messages) < min(most, WORTH_OVERLAPPING):
+        if len(messages) < most:
             self._settle() if messages else self._drain()
             messages += self._consume(0, most - len(messages))
-        batch = self._sorted_out(messages)
-        prepared = None if self._aborted else self._prepare(batch)
-        self._settle()
+        if not self._aborted:
+            self._answer(self._sorted_out(messages))
+        self._settle(but=1)
         if self._aborted:
-            self._give_back(prepared)
+            self._settle()
             self._rewind()
-        elif prepared is not None:
-            self._commits.submit(prepared.package)
-            self._in_flight = prepared
 
     def _consume(self, seconds: float, most: int) -> list[Record]:
         """What is there, after waiting so long for the first record. Rebalances happen in here."""
@@ -156,27 +151,33 @@ class Stream:
 
     # -- answering
 
-    def _prepare(self, batch: Batch) -> Prepared | None:
-        """Answer a batch, and switch every partition that is behind what is known; None when there is nothing."""
+    def _answer(self, batch: Batch) -> None:
+        """Answer a batch, and switch every partition that is behind what is known. Its commit begins meanwhile."""
         exact = self._guarantee == "exactly_once"  # asking takes as long as answering a record
         group = self._consumer.consumer_group_metadata() if exact else None
         known = self._view.known
         self._let_go(known)
         switches = switches_of(known, self._serving_places())
-        scored = self._answer(batch, known)
         asides = [*self._asides(), *measurements(self._tally, known)]
         fence = self._switch(switches)
         offsets = self._advance(batch, switches)
         if not offsets and not asides:
-            return None
+            return
         envelopes = [*announce(switches, known), *asides]
-        package = Package(outputs=scored.outputs, envelopes=envelopes, offsets=offsets, fence=fence, group=group)
-        return Prepared(package, scored, asides)
+        package = Package(envelopes=envelopes, offsets=offsets, fence=fence, group=group)
+        self._commits.submit(package)
+        try:
+            scored = self._score(batch, known)
+        except BaseException:
+            package.outputs.cancel()
+            raise
+        self._in_flight.append(Answered(scored, asides))
+        package.outputs.set_result(scored.outputs)
 
     def _serving_places(self) -> dict[Where, Place]:
         return {where: place for where, place in self._places.items() if where not in self._held}
 
-    def _answer(self, batch: Batch, known: Known) -> Scored:
+    def _score(self, batch: Batch, known: Known) -> Scored:
         if known is not self._known:
             self._scorers, self._known = {}, known
         streams: dict[str, list[Record]] = defaultdict(list)
@@ -213,27 +214,25 @@ class Stream:
 
     # -- committing
 
-    def _settle(self) -> None:
-        """Wait for the transaction in flight, and count or give back what it held."""
-        committed = self._commits.settle()
-        in_flight, self._in_flight = self._in_flight, None
-        if not committed:
-            self._aborted = True
-            self._give_back(in_flight)
-        elif in_flight is not None:
-            in_flight.scored.count()
-            for compared in in_flight.scored.compared:
-                self._tally.add(compared)
+    def _settle(self, but: int = 0) -> None:
+        """Wait for the transactions in flight, but for so many, and count or give back what each held."""
+        while len(self._in_flight) > but:
+            committed = self._commits.settle()
+            scored, asides = self._in_flight.popleft()
+            if committed:
+                scored.count()
+                for compared in scored.compared:
+                    self._tally.add(compared)
+            else:
+                self._aborted = True
+                for aside in asides:
+                    self._view.asides.put(aside)
 
     def _drain(self) -> None:
         """Settle, and leave nothing to be done: when nothing comes, and before partitions go."""
         self._settle()
         if not self._commits.drain():
             self._aborted = True
-
-    def _give_back(self, prepared: Prepared | None) -> None:
-        for aside in prepared.asides if prepared else ():
-            self._view.asides.put(aside)
 
     def _rewind(self) -> None:
         """After an abort: every owned partition goes back to what is committed."""

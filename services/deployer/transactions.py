@@ -5,20 +5,23 @@ again in this process: it raises Fatal, the process ends, and the next one's ini
 """
 
 import time
+from collections.abc import Sequence
 
 from confluent_kafka import KafkaException
 
 from services.deployer import metrics
 from services.deployer.committing import Commits, Package
+from services.deployer.predictions import Output
 from shared.errors import Fatal
 from shared.settings import KafkaSettings
 
 _TRANSACTIONAL_ID = "modelbus.scorer"
 _OPENING_SECONDS = 60.0
+_PATIENCE = 0.25  # of a transaction's time-out
 
 
 class Transactions(Commits):
-    """One transaction a package."""
+    """One transaction a package, that begins while its outputs are still made: sending offsets takes as long."""
 
     def __init__(self, kafka: KafkaSettings, *, slot: int, timeout_seconds: int) -> None:
         settings = {"transactional.id": f"{_TRANSACTIONAL_ID}.{slot}", "transaction.timeout.ms": timeout_seconds * 1000}
@@ -37,26 +40,42 @@ class Transactions(Commits):
 
     def commit(self, package: Package) -> bool:
         """One transaction; False when it was aborted."""
-        began = time.perf_counter()
         try:
-            self.producer.begin_transaction()
-            # first of all: it waits until the broker has ended the transaction before. Outputs that come first would
-            # ask to join this one too early, and ask again 20 ms later
-            self.producer.send_offsets_to_transaction(list(package.offsets), package.group, self.timeout_seconds)
-            self.put_outputs(package.outputs)
+            outputs = self._begin(package)
+            began = time.perf_counter()
+            self.put_outputs(outputs)
             self.put_envelopes(package.envelopes)
             self.producer.commit_transaction(self.timeout_seconds)
         except KafkaException as error:
             if not error.args[0].txn_requires_abort():
                 raise Fatal(f"commit: {error}") from error
             self._abort(error)
+            metrics.ABORTED.inc()
             return False
         metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - began)
         return True
 
-    def _abort(self, cause: KafkaException) -> None:
+    def _begin(self, package: Package) -> Sequence[Output]:
+        """Begin a transaction; returns the outputs. One that would be open for too long is begun again with them."""
+        self._send_offsets(package)
+        try:
+            return package.outputs.result(_PATIENCE * self.timeout_seconds)
+        except TimeoutError as error:
+            self._abort(error)
+        outputs = package.outputs.result()
+        self._send_offsets(package)
+        return outputs
+
+    def _send_offsets(self, package: Package) -> None:
+        """First of all in a transaction: it waits until the broker has ended the one before.
+
+        Outputs that come first would ask to join this one too early, and ask again 20 ms later.
+        """
+        self.producer.begin_transaction()
+        self.producer.send_offsets_to_transaction(list(package.offsets), package.group, self.timeout_seconds)
+
+    def _abort(self, cause: Exception) -> None:
         try:
             self.producer.abort_transaction(self.timeout_seconds)
         except KafkaException as error:
             raise Fatal(f"abort after {cause}: {error}") from error
-        metrics.ABORTED.inc()

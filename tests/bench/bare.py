@@ -19,10 +19,10 @@ from schemas.topics import DATA, PREDICTIONS
 from services.deployer.committing import PRODUCER
 from services.deployer.consuming import CONSUMER
 from services.deployer.settings import ScorerSettings
-from services.deployer.stream import WORTH_OVERLAPPING
 from shared.settings import KafkaSettings
 from tests.scoring_world import ROOT
 
+_WORTH_OVERLAPPING = 500  # records; as long to produce as a transaction takes to commit
 HEADERS: list[tuple[str, str | bytes | None]] = [
     ("ce_specversion", b"1.0"),
     ("ce_type", b"modelbus.record.prediction.v1"),
@@ -71,7 +71,7 @@ class _Loop:
     def run(self, stopped: threading.Event) -> None:
         while not stopped.is_set():
             messages = self._take(0.05, self._batch)
-            if len(messages) < WORTH_OVERLAPPING:
+            if len(messages) < _WORTH_OVERLAPPING:
                 self._in_flight.result()
                 messages += self._take(0, self._batch - len(messages))
             self._in_flight.result()

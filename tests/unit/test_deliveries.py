@@ -45,7 +45,9 @@ def deliveries(consumer: Consumer) -> Iterator[Deliveries]:
 
 
 def delivered(deliveries: Deliveries, offsets: list[TopicPartition], **more: list[TopicPartition]) -> bool:
-    deliveries.submit(Package(outputs=[], envelopes=[], offsets=offsets, **more))
+    package = Package(envelopes=[], offsets=offsets, **more)
+    package.outputs.set_result([])
+    deliveries.submit(package)
     return deliveries.settle()
 
 

@@ -26,7 +26,7 @@ class Hanging(Commits):
 
 def test_a_commit_that_comes_to_no_end_is_fatal() -> None:
     commits = Hanging()
-    commits.submit(Package(outputs=[], envelopes=[], offsets=[]))
+    commits.submit(Package(envelopes=[], offsets=[]))
 
     with pytest.raises(Fatal, match="no end"):
         commits.settle()

@@ -1,0 +1,117 @@
+"""A scorer's transactions in a real broker: one that answers keep waiting, and one that could not be committed."""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.cimpl import NewTopic
+
+from compose.embedded.stack import Stack
+from services.deployer.committing import Package
+from services.deployer.predictions import Output
+from services.deployer.transactions import Transactions
+from shared.kafka import ensure_topics
+from shared.reading import Reader
+from shared.settings import KafkaSettings
+
+pytestmark = pytest.mark.stack
+TIMEOUT_SECONDS = 2
+
+
+@pytest.fixture
+async def topic(stack: Stack) -> str:
+    name = f"transactions-{uuid.uuid4().hex[:8]}"
+    await ensure_topics(KafkaSettings(), [NewTopic(name, 1, replication_factor=1)])
+    return name
+
+
+@pytest.fixture
+def consumer(topic: str) -> Iterator[Consumer]:
+    made = member(topic, group=topic)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def transactions(topic: str) -> Iterator[Transactions]:
+    made = Transactions(KafkaSettings(), slot=int(topic[-4:], 16) + 1000, timeout_seconds=TIMEOUT_SECONDS)
+    made.open()
+    yield made
+    made.close()
+
+
+def package(topic: str, group: Any, offset: int) -> Package:
+    return Package(envelopes=[], offsets=[TopicPartition(topic, 0, offset)], group=group)
+
+
+def member(topic: str, group: str) -> Consumer:
+    """A consumer that has joined its group, so that the client knows the group's coordinator."""
+    settings = {"group.id": group, "group.protocol": "consumer", "isolation.level": "read_committed"}
+    made = Consumer(KafkaSettings().librdkafka() | settings)
+    made.subscribe([topic])
+    deadline = time.monotonic() + 30
+    while not made.assignment():
+        assert time.monotonic() < deadline
+        made.poll(0.1)
+    return made
+
+
+def of_a_member_that_left(topic: str) -> Any:
+    left = member(topic, group=f"{topic}-left")
+    group = left.consumer_group_metadata()
+    left.close()
+    return group
+
+
+def output(topic: str, value: bytes) -> Output:
+    return (topic, value, b"key", 0, None, None, 0, [])
+
+
+def read(topic: str) -> list[bytes]:
+    with Reader(KafkaSettings(), "tests") as reader:
+        return [each.value() for batch in reader.read(topic, 0, *reader.spans(topic)[0]) for each in batch]
+
+
+def committed(consumer: Consumer, topic: str) -> int:
+    return int(consumer.committed([TopicPartition(topic, 0)], timeout=20)[0].offset)
+
+
+def test_answers_that_take_longer_than_a_transaction_may_stay_open_are_committed_once(
+    transactions: Transactions, consumer: Consumer, topic: str
+) -> None:
+    waiting = package(topic, consumer.consumer_group_metadata(), 7)
+    answered = threading.Timer(2 * TIMEOUT_SECONDS, lambda: waiting.outputs.set_result([output(topic, b"late")]))
+    answered.start()
+    transactions.submit(waiting)
+    answered.join()
+
+    assert transactions.settle()
+    assert read(topic) == [b"late"]
+    assert committed(consumer, topic) == 7
+
+
+def test_nothing_that_was_consumed_after_an_aborted_package_is_committed_before_it(
+    transactions: Transactions, consumer: Consumer, topic: str
+) -> None:
+    group = consumer.consumer_group_metadata()
+    aborted, behind = package(topic, of_a_member_that_left(topic), 1), package(topic, group, 2)
+    aborted.outputs.set_result([output(topic, b"aborted")])
+    behind.outputs.set_result([output(topic, b"behind")])
+    transactions.submit(aborted)
+    transactions.submit(behind)
+
+    assert not transactions.settle()
+    assert not transactions.settle()
+    assert read(topic) == []
+    assert committed(consumer, topic) < 0
+
+    again = package(topic, group, 2)
+    again.outputs.set_result([output(topic, b"again")])
+    transactions.submit(again)
+    assert transactions.settle()
+    assert read(topic) == [b"again"]
+    assert committed(consumer, topic) == 2
