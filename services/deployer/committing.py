@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
 from confluent_kafka import Producer, TopicPartition
@@ -39,7 +40,7 @@ PRODUCER = {
 class Package:
     """What a batch comes to; in a transaction all of it is committed at once.
 
-    `outputs` is set when the batch is answered, so that the commit can begin before.
+    `outputs` come while the batch is answered, part by part, and end with None: the commit begins before they do.
 
     `group` is the consumer's metadata at the time the input was consumed: when the partitions have moved since, a
     transaction is refused by it. Without a transaction the consumer itself commits, and it is None.
@@ -47,7 +48,7 @@ class Package:
     `fence` is where the partitions stood that switch in this package, under the revisions they switch to.
     """
 
-    outputs: Future[Sequence[Output]] = field(default_factory=Future)
+    outputs: SimpleQueue[Sequence[Output] | None] = field(default_factory=SimpleQueue)
     envelopes: Sequence[Envelope]
     offsets: Sequence[TopicPartition]
     fence: Sequence[TopicPartition] = field(default_factory=list)
@@ -77,7 +78,7 @@ class Commits(ABC):
         """Produce and commit; False when all since the last commit is to be answered again; raises Fatal if unknown."""
 
     def submit(self, package: Package) -> None:
-        """Let a package be produced and committed beside the caller's work, as soon as its outputs are set."""
+        """Let a package be produced and committed beside the caller's work, as its outputs come."""
         if len(self._in_flight) == _MOST_IN_FLIGHT:
             raise AssertionError("too many packages have not been settled")
         self._in_flight.append(self._thread.submit(self._commit_in_turn, package))

@@ -9,6 +9,7 @@ for dead and is not may still deliver answers of the revision before; its offset
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -49,12 +50,13 @@ class Deliveries(Commits):
         """
         if package.envelopes:
             self._put(lambda: self.put_envelopes(package.envelopes))
+            self._flush()
         self._note(package.fence)
         if package.fence and not self._commit_offsets():
             return False
-        outputs = package.outputs.result()
+        self._put(lambda: self.put_outputs(chain.from_iterable(iter(package.outputs.get, None))))
         began = time.perf_counter()
-        self._put(lambda: self.put_outputs(outputs))
+        self._flush()
         self._note(package.offsets)
         if time.monotonic() - self._committed_at > _OFFSETS_EVERY_SECONDS and not self._commit_offsets():
             return False
@@ -94,5 +96,7 @@ class Deliveries(Commits):
             put()
         except KafkaException as error:
             raise Fatal(f"produce: {error}") from error
+
+    def _flush(self) -> None:
         if left := self.producer.flush(self.timeout_seconds):
             raise Fatal(f"{left} records were not delivered in {self.timeout_seconds} s")

@@ -23,7 +23,7 @@ ABORTED = Counter("modelbus_scorer_aborted_total", "Transactions aborted, or off
 LOAD_FAILURES = Counter("modelbus_scorer_load_failures_total", "Versions that could not be loaded.", ["model"])
 BATCH_SECONDS = Histogram("modelbus_scorer_batch_seconds", "From a batch's first decode to its last encode.")
 TRANSACTION_SECONDS = Histogram(
-    "modelbus_scorer_transaction_seconds", "From sending a batch to its commit, or delivery."
+    "modelbus_scorer_transaction_seconds", "From a batch's last answer to its commit, or delivery."
 )
 LAG = Gauge("modelbus_scorer_lag_records", "Records not yet consumed.", ["stream", "partition"])
 REVISION = Gauge("modelbus_scorer_revision", "Rollout revision that this scorer serves.", ["model"])

@@ -5,7 +5,8 @@ again in this process: it raises Fatal, the process ends, and the next one's ini
 """
 
 import time
-from collections.abc import Sequence
+from itertools import chain
+from queue import Empty
 
 from confluent_kafka import KafkaException
 
@@ -21,7 +22,7 @@ _PATIENCE = 0.25  # of a transaction's time-out
 
 
 class Transactions(Commits):
-    """One transaction a package, that begins while its outputs are still made: sending offsets takes as long."""
+    """One transaction a package, that begins while its outputs are still made."""
 
     def __init__(self, kafka: KafkaSettings, *, slot: int, timeout_seconds: int) -> None:
         settings = {"transactional.id": f"{_TRANSACTIONAL_ID}.{slot}", "transaction.timeout.ms": timeout_seconds * 1000}
@@ -41,9 +42,8 @@ class Transactions(Commits):
     def commit(self, package: Package) -> bool:
         """One transaction; False when it was aborted."""
         try:
-            outputs = self._begin(package)
+            self._put(package)
             began = time.perf_counter()
-            self.put_outputs(outputs)
             self.put_envelopes(package.envelopes)
             self.producer.commit_transaction(self.timeout_seconds)
         except KafkaException as error:
@@ -55,16 +55,21 @@ class Transactions(Commits):
         metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - began)
         return True
 
-    def _begin(self, package: Package) -> Sequence[Output]:
-        """Begin a transaction; returns the outputs. One that would be open for too long is begun again with them."""
+    def _put(self, package: Package) -> None:
+        """Begin a transaction and put outputs as they come; one that would be open for too long begins again."""
         self._send_offsets(package)
+        until, outputs = time.monotonic() + _PATIENCE * self.timeout_seconds, list[Output]()
         try:
-            return package.outputs.result(_PATIENCE * self.timeout_seconds)
-        except TimeoutError as error:
+            while (more := package.outputs.get(timeout=max(0.0, until - time.monotonic()))) is not None:
+                self.put_outputs(more)
+                outputs += more
+        except Empty as error:
             self._abort(error)
-        outputs = package.outputs.result()
+        else:
+            return
+        outputs += chain.from_iterable(iter(package.outputs.get, None))
         self._send_offsets(package)
-        return outputs
+        self.put_outputs(outputs)
 
     def _send_offsets(self, package: Package) -> None:
         """First of all in a transaction: it waits until the broker has ended the one before.

@@ -71,6 +71,11 @@ def output(topic: str, value: bytes) -> Output:
     return (topic, value, b"key", 0, None, None, 0, [])
 
 
+def answer(package: Package, output: Output) -> None:
+    package.outputs.put([output])
+    package.outputs.put(None)
+
+
 def read(topic: str) -> list[bytes]:
     with Reader(KafkaSettings(), "tests") as reader:
         return [each.value() for batch in reader.read(topic, 0, *reader.spans(topic)[0]) for each in batch]
@@ -84,13 +89,14 @@ def test_answers_that_take_longer_than_a_transaction_may_stay_open_are_committed
     transactions: Transactions, consumer: Consumer, topic: str
 ) -> None:
     waiting = package(topic, consumer.consumer_group_metadata(), 7)
-    answered = threading.Timer(2 * TIMEOUT_SECONDS, lambda: waiting.outputs.set_result([output(topic, b"late")]))
+    waiting.outputs.put([output(topic, b"soon")])
+    answered = threading.Timer(2 * TIMEOUT_SECONDS, lambda: answer(waiting, output(topic, b"late")))
     answered.start()
     transactions.submit(waiting)
     answered.join()
 
     assert transactions.settle()
-    assert read(topic) == [b"late"]
+    assert read(topic) == [b"soon", b"late"]
     assert committed(consumer, topic) == 7
 
 
@@ -99,8 +105,8 @@ def test_nothing_that_was_consumed_after_an_aborted_package_is_committed_before_
 ) -> None:
     group = consumer.consumer_group_metadata()
     aborted, behind = package(topic, of_a_member_that_left(topic), 1), package(topic, group, 2)
-    aborted.outputs.set_result([output(topic, b"aborted")])
-    behind.outputs.set_result([output(topic, b"behind")])
+    answer(aborted, output(topic, b"aborted"))
+    answer(behind, output(topic, b"behind"))
     transactions.submit(aborted)
     transactions.submit(behind)
 
@@ -110,7 +116,7 @@ def test_nothing_that_was_consumed_after_an_aborted_package_is_committed_before_
     assert committed(consumer, topic) < 0
 
     again = package(topic, group, 2)
-    again.outputs.set_result([output(topic, b"again")])
+    answer(again, output(topic, b"again"))
     transactions.submit(again)
     assert transactions.settle()
     assert read(topic) == [b"again"]
