@@ -58,7 +58,7 @@ class Package:
 class Commits(ABC):
     """One package after the other; the end of each is awaited with `settle`. `timeout_seconds` is each request's.
 
-    After one that is not committed none is, until all in flight are settled: those behind it were consumed after it.
+    After one that is not known to be committed none is, until all in flight are settled: they were consumed after it.
     Before partitions are given away, `settle` all and then `drain`.
     """
 
@@ -84,7 +84,10 @@ class Commits(ABC):
         self._in_flight.append(self._thread.submit(self._commit_in_turn, package))
 
     def _commit_in_turn(self, package: Package) -> bool:
-        self._refusing = self._refusing or not self.commit(package)
+        if self._refusing:
+            return False
+        self._refusing = True  # and so it stays where this raises
+        self._refusing = not self.commit(package)
         return not self._refusing
 
     def settle(self) -> bool:

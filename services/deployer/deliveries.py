@@ -98,5 +98,9 @@ class Deliveries(Commits):
             raise Fatal(f"produce: {error}") from error
 
     def _flush(self) -> None:
-        if left := self.producer.flush(self.timeout_seconds):
+        try:
+            left = self.producer.flush(self.timeout_seconds)
+        except KafkaException as error:  # what the broker refuses for good is a gap, and so fatal
+            raise Fatal(f"flush: {error}") from error
+        if left:
             raise Fatal(f"{left} records were not delivered in {self.timeout_seconds} s")

@@ -4,11 +4,12 @@ librdkafka does not know KIP-890 yet, so an answer that leaves open whether a tr
 again in this process: it raises Fatal, the process ends, and the next one's init_transactions settles it.
 """
 
+import logging
 import time
 from itertools import chain
 from queue import Empty
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from services.deployer import metrics
 from services.deployer.committing import Commits, Package
@@ -18,7 +19,10 @@ from shared.settings import KafkaSettings
 
 _TRANSACTIONAL_ID = "modelbus.scorer"
 _OPENING_SECONDS = 60.0
+_WRONG_STATE = KafkaError._STATE  # noqa: SLF001  # what `produce` says once a transaction can only be aborted
 _PATIENCE = 0.25  # of a transaction's time-out
+
+log = logging.getLogger(__name__)
 
 
 class Transactions(Commits):
@@ -47,7 +51,7 @@ class Transactions(Commits):
             self.put_envelopes(package.envelopes)
             self.producer.commit_transaction(self.timeout_seconds)
         except KafkaException as error:
-            if not error.args[0].txn_requires_abort():
+            if not (error.args[0].txn_requires_abort() or error.args[0].code() == _WRONG_STATE):
                 raise Fatal(f"commit: {error}") from error
             self._abort(error)
             metrics.ABORTED.inc()
@@ -63,8 +67,9 @@ class Transactions(Commits):
             while (more := package.outputs.get(timeout=max(0.0, until - time.monotonic()))) is not None:
                 self.put_outputs(more)
                 outputs += more
-        except Empty as error:
-            self._abort(error)
+        except Empty:
+            log.warning("answers take longer than a transaction may be open: it is begun again with them")
+            self._abort(TimeoutError("answers take long"))
         else:
             return
         outputs += chain.from_iterable(iter(package.outputs.get, None))

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.cimpl import NewTopic
 
 from compose.embedded.stack import Stack
 from services.deployer.committing import Package
+from services.deployer.deliveries import Deliveries
 from services.deployer.predictions import Output
 from services.deployer.transactions import Transactions
+from shared.errors import Fatal
 from shared.kafka import ensure_topics
 from shared.reading import Reader
 from shared.settings import KafkaSettings
@@ -38,10 +41,19 @@ def consumer(topic: str) -> Iterator[Consumer]:
 
 @pytest.fixture
 def transactions(topic: str) -> Iterator[Transactions]:
-    made = Transactions(KafkaSettings(), slot=int(topic[-4:], 16) + 1000, timeout_seconds=TIMEOUT_SECONDS)
+    made = Transactions(KafkaSettings(), slot=slot_of(topic), timeout_seconds=TIMEOUT_SECONDS)
     made.open()
     yield made
     made.close()
+
+
+def slot_of(topic: str) -> int:
+    return int(topic[-4:], 16) + 1000
+
+
+def small_only(topic: str) -> ConfigResource:
+    entry = ConfigEntry("max.message.bytes", "1000", incremental_operation=AlterConfigOpType.SET)
+    return ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
 
 
 def package(topic: str, group: Any, offset: int) -> Package:
@@ -98,6 +110,56 @@ def test_answers_that_take_longer_than_a_transaction_may_stay_open_are_committed
     assert transactions.settle()
     assert read(topic) == [b"soon", b"late"]
     assert committed(consumer, topic) == 7
+
+
+def test_a_transaction_that_is_begun_again_is_refused_when_the_partitions_have_moved_meanwhile(
+    transactions: Transactions, consumer: Consumer, topic: str
+) -> None:
+    waiting = package(topic, consumer.consumer_group_metadata(), 7)
+    waiting.outputs.put([output(topic, b"soon")])
+    transactions.submit(waiting)
+    threading.Event().wait(TIMEOUT_SECONDS)
+    consumer.unsubscribe()
+    moved = member(topic, group=topic)
+    answer(waiting, output(topic, b"late"))
+
+    assert not transactions.settle()
+    assert read(topic) == []
+    moved.close()
+
+
+def test_a_batch_whose_scoring_fails_leaves_nothing(transactions: Transactions, consumer: Consumer, topic: str) -> None:
+    failing = package(topic, consumer.consumer_group_metadata(), 7)
+    failing.outputs.put([output(topic, b"part")])
+    transactions.submit(failing)
+
+    with pytest.raises(Fatal, match="no end"):
+        transactions.settle()
+    successor = Transactions(KafkaSettings(), slot=slot_of(topic), timeout_seconds=TIMEOUT_SECONDS)
+    successor.open()
+    failing.outputs.put(None)  # as it never would; its transactional id is its successor's
+
+    behind = package(topic, consumer.consumer_group_metadata(), 1)
+    answer(behind, output(topic, b"whole"))
+    successor.submit(behind)
+    assert successor.settle()
+    assert read(topic) == [b"whole"]
+    assert committed(consumer, topic) == 1
+    successor.close()
+
+
+def test_what_a_broker_refuses_is_not_delivered(consumer: Consumer, topic: str) -> None:
+    admin = AdminClient(KafkaSettings().librdkafka())
+    admin.incremental_alter_configs([small_only(topic)])[small_only(topic)].result(20)
+    deliveries = Deliveries(KafkaSettings(), consumer=consumer, timeout_seconds=10)
+    refused = Package(envelopes=[], offsets=[TopicPartition(topic, 0, 1)])
+    answer(refused, output(topic, b"x" * 10_000))
+    deliveries.submit(refused)
+
+    with pytest.raises(Fatal, match="too large"):
+        deliveries.settle()
+    assert committed(consumer, topic) < 0
+    deliveries.close()
 
 
 def test_nothing_that_was_consumed_after_an_aborted_package_is_committed_before_it(
