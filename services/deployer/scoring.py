@@ -45,7 +45,7 @@ class Scored:
             self.not_finite[model, number] += unanswered
 
     def add(self, other: "Scored") -> None:
-        self.outputs += other.outputs
+        """What is to be counted of a part; its outputs are on their way."""
         self.predictions += other.predictions
         self.unserved += other.unserved
         self.refused += other.refused

@@ -1,10 +1,10 @@
 """A challenger beside its champion as the scorers see them: records it leaves unanswered, and how long it takes.
 
 A batch is what is scored at once, a fifth of what is consumed at once at most. Both arms answer the same one, one after
-the other on one thread, so like is compared with like: a batch is slow when
-the challenger takes more than three times as long as the champion and longer than its declared `latency_p99_ms` (5
-without one) and 50 µs a record allow. A pause of the machine makes single batches slow, a slow model
-most of them. What is measured: from the batch's matrix to its answers; not what waits, is decoded, sent or committed.
+the other on one thread, so like is compared with like: a batch is slow when the challenger takes more than three times
+as long as the champion and longer than its declared `latency_p99_ms` (5 without one) and 50 µs a record allow. A pause
+of the machine makes single batches slow, a slow model most of them. What is measured: from the batch's matrix to its
+answers; not what waits, is decoded, sent or committed.
 """
 
 from collections.abc import Mapping
