@@ -5,21 +5,21 @@ system that stalls is charged for all that waited (no coordinated omission). The
 """
 
 import asyncio
-import gc
-import threading
-import time
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from numpy.typing import NDArray
 
 from schemas.specs import StreamSpec
 from schemas.topics import DATA, PREDICTIONS
+from shared.reading import Reader
 from tests.bench.bare import Bare
+from tests.bench.clients import Sent, read, running_clients, send
 from tests.bench.figures import Figure, Say
 from tests.bench.scorer import FEATURES, Bench, boosted, events_of, running_bench, stream_of
 from tests.scoring_world import scorers
@@ -34,8 +34,6 @@ _FASTER = 1.3
 _KEPT_UP = 0.98
 _LOOK_SECONDS = 4.0
 _BACKLOG_MS = 500.0
-_TICK_SECONDS = 0.001
-_DRAIN_SECONDS = 120.0
 Millis = NDArray[np.float64]
 STREAMS = {
     "exactly_once": stream_of("exact", FEATURES),
@@ -45,14 +43,112 @@ STREAMS = {
 
 async def measure(arguments: Namespace, say: Say) -> list[Figure]:
     """At 500 events/s for both guarantees, and exactly once at 80 % of saturation."""
-    figures = []
     async with running_bench(say) as bench:
-        for guarantee, stream in STREAMS.items():
-            await bench.serve(stream, {stream.stream: boosted(stream)})
-            ours, ceiling = await _turns(bench, stream)
-            figures += _beside(guarantee, ours, ceiling)
-        figures += await _near_saturation(bench, STREAMS["exactly_once"])
-    return figures
+        with running_clients() as clients:
+            for stream in STREAMS.values():
+                await bench.serve(stream, {stream.stream: boosted(stream)})
+            near = await _near_saturation(_Sides(bench, clients, STREAMS["exactly_once"]))
+            beside = []
+            for guarantee, stream in STREAMS.items():
+                ours, ceiling = await _turns(_Sides(bench, clients, stream))
+                beside += _beside(guarantee, ours, ceiling)
+    return [*beside, *near]
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """The scorer and the bare loop on the same stream, each running for a while."""
+
+    bench: Bench
+    clients: Executor
+    stream: StreamSpec
+
+    @contextmanager
+    def scorer(self) -> Iterator["_Side"]:
+        with scorers(self.bench.folder) as [scorer]:
+            yield _Side(self.bench, self.clients, self.stream, self.stream.stream)
+            scorer.stop()
+
+    @contextmanager
+    def bare(self) -> Iterator["_Side"]:
+        bare = Bare(self.stream.stream, guarantee=self.stream.guarantee)
+        try:
+            yield _Side(self.bench, self.clients, self.stream, f"bare-{self.stream.stream}")
+        finally:
+            bare.stop()
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What answers the events of the stream to `output`: the scorer, or the bare loop."""
+
+    bench: Bench
+    clients: Executor
+    stream: StreamSpec
+    output: str
+
+    def delays(self, rate: float) -> Millis:
+        """Milliseconds of each event after the warm-up, in the order of sending."""
+        self._timed(8, 1000)  # partitions are owned, versions loaded, nothing is left from before
+        count = int(rate * (WARM_UP_SECONDS + SECONDS))
+        sent, arrived = self._timed(count, rate)
+        intended = sent.start + np.arange(count) / rate
+        return ((arrived - intended) * 1000)[int(rate * WARM_UP_SECONDS) :]
+
+    def saturation(self, rate: float) -> float:
+        """The largest rate at which nothing waits for half a second for as long as is measured, found from above.
+
+        First each next try is what came out of the last, for a few seconds. A backlog is scored in larger batches than
+        a stream without one, and so faster; and this machine now and then is slower for a second by a third or more:
+        from what is kept up with on the whole it goes down by tenths until no such second leaves a backlog behind.
+        Source: sustainable throughput, in Karimov et al., Benchmarking Distributed Stream Data Processing Systems,
+        2018.
+        """
+        self._timed(8, 1000)
+        while (out := self._comes_out(rate)) < _KEPT_UP * rate:
+            self.bench.say(f"of {rate:,.0f} events/s {out:,.0f} come out")
+            assert out > 0
+            rate = out
+        while (longest := float(self.delays(rate).max())) > _BACKLOG_MS:
+            self.bench.say(f"at {rate:,.0f} events/s one waits for {longest:,.0f} ms")
+            rate *= 0.9
+        return rate
+
+    def _comes_out(self, rate: float) -> float:
+        """Events a second that come out while more go in, once it is under way."""
+        sent, arrived = self._timed(int(rate * (1 + _LOOK_SECONDS)), rate)
+        warm = sent.start + 1
+        return float(((arrived >= warm) & (arrived <= sent.ended)).sum() / (sent.ended - warm))
+
+    def _timed(self, count: int, rate: float) -> tuple[Sent, NDArray[np.float64]]:
+        """When so many events were sent, and when the prediction of each came."""
+        name, kafka = self.stream.stream, self.bench.kafka.librdkafka()
+        first = self.bench.fed.get(name, 0)
+        self.bench.fed[name] = first + count
+        numbers, topic = range(first, first + count), PREDICTIONS.of(self.output)
+        with Reader(self.bench.kafka, "bench.reader") as reader:
+            ends = {partition: end for partition, (_, end) in reader.spans(topic).items()}
+        arrived = self.clients.submit(read, kafka, topic, ends, numbers, count / rate)
+        rows = [value[value.index(b'"time"') :] for _, value in events_of(self.stream, 0, 1000)]
+        linger = 0.0 if rate <= RATE else _CLIENTS_LINGER  # 5,000 requests/s, one for each event, saturate the broker
+        settings = kafka | {"linger.ms": linger}
+        data = DATA.of(name), self.stream.partitions
+        sent = self.clients.submit(send, settings, *data, numbers=numbers, rate=rate, rows=rows)
+        return sent.result(), arrived.result()
+
+
+async def _turns(sides: _Sides) -> tuple[Millis, Millis]:
+    """The scorer and the bare loop one after the other, so that noise meets both."""
+    ours, ceiling = [], []
+    for turn in range(TURNS):
+        with sides.bare() as side:
+            ceiling.append(await asyncio.to_thread(side.delays, RATE))
+        with sides.scorer() as side:
+            ours.append(await asyncio.to_thread(side.delays, RATE))
+        medians = [float(np.median(delays[-1])) for delays in (ours, ceiling)]
+        said = f"{medians[0]:.1f} of {medians[1]:.1f} ms"
+        sides.bench.say(f"{sides.stream.guarantee}, turn {turn + 1} of {TURNS}: {said}")
+    return np.concatenate(ours), np.concatenate(ceiling)
 
 
 def _beside(guarantee: str, ours: Millis, ceiling: Millis) -> list[Figure]:
@@ -68,19 +164,6 @@ def _beside(guarantee: str, ours: Millis, ceiling: Millis) -> list[Figure]:
     ]
 
 
-async def _turns(bench: Bench, stream: StreamSpec) -> tuple[Millis, Millis]:
-    """The scorer and the bare loop one after the other, so that noise meets both."""
-    ours, ceiling = [], []
-    for turn in range(TURNS):
-        with _bare(stream):
-            ceiling.append(await asyncio.to_thread(_delays, bench, stream, f"bare-{stream.stream}", RATE))
-        with _scorer(bench):
-            ours.append(await asyncio.to_thread(_delays, bench, stream, stream.stream, RATE))
-        medians = [float(np.median(delays[-1])) for delays in (ours, ceiling)]
-        bench.say(f"{stream.guarantee}, turn {turn + 1} of {TURNS}: {medians[0]:.1f} of {medians[1]:.1f} ms")
-    return np.concatenate(ours), np.concatenate(ceiling)
-
-
 class _Turn(NamedTuple):
     """One rate that was kept up with, and percentiles in ms at 80 % of it and, beside, at rest."""
 
@@ -94,21 +177,23 @@ class _Turn(NamedTuple):
         return self.p99 / self.calm
 
 
-async def _near_saturation(bench: Bench, stream: StreamSpec) -> list[Figure]:
+async def _near_saturation(sides: _Sides) -> list[Figure]:
     """What is compared is measured within minutes, for a machine is not equally fast all day; the turn in the middle.
 
-    Saturation is what comes out while generator and reader run beside, as they do in the measurement.
+    Saturation is what comes out while generator and reader run beside, as they do in the measurement. To find it once
+    and not to count it warms the broker up, which takes it half a minute under load.
     """
-    turns, start = list[_Turn](), _OVERLOAD
-    with _scorer(bench):
+    turns = list[_Turn]()
+    with sides.scorer() as side:
+        start = _FASTER * await asyncio.to_thread(side.saturation, _OVERLOAD)
         for number in range(TURNS):
-            saturation = await asyncio.to_thread(_saturation, bench, stream, start)
+            saturation = await asyncio.to_thread(side.saturation, start)
             start = _FASTER * saturation
-            busy = await asyncio.to_thread(_delays, bench, stream, stream.stream, 0.8 * saturation)
-            calm = await asyncio.to_thread(_delays, bench, stream, stream.stream, RATE)
+            busy = await asyncio.to_thread(side.delays, 0.8 * saturation)
+            calm = await asyncio.to_thread(side.delays, RATE)
             p50, p99, at_rest = (float(np.percentile(*each)) for each in ((busy, 50), (busy, 99), (calm, 99)))
             turns.append(_Turn(saturation, p50, p99, at_rest))
-            bench.say(
+            sides.bench.say(
                 f"turn {number + 1} of {TURNS}: p99 {p99:.0f} ms at 80 % of {saturation:,.0f} events/s, "
                 f"{at_rest:.0f} ms at {RATE:.0f} events/s"
             )
@@ -119,149 +204,3 @@ async def _near_saturation(bench: Bench, stream: StreamSpec) -> list[Figure]:
         Figure(what=f"{what}, p50", unit="ms", ours=turn.p50),
         Figure(what=against, unit="ms", ours=turn.p99, ceiling=turn.calm, bound="<= 5"),
     ]
-
-
-@contextmanager
-def _bare(stream: StreamSpec) -> Iterator[None]:
-    bare = Bare(stream.stream, guarantee=stream.guarantee)
-    try:
-        yield
-    finally:
-        bare.stop()
-
-
-@contextmanager
-def _scorer(bench: Bench) -> Iterator[None]:
-    with scorers(bench.folder) as [scorer]:
-        yield
-        scorer.stop()
-
-
-def _delays(bench: Bench, stream: StreamSpec, output: str, rate: float) -> Millis:
-    """Milliseconds of each event after the warm-up, in the order of sending."""
-    _timed(bench, stream, output, 8, 1000)  # partitions are owned, versions loaded, nothing is left from before
-    count = int(rate * (WARM_UP_SECONDS + SECONDS))
-    (start, _), arrived = _timed(bench, stream, output, count, rate)
-    intended = start + np.arange(count) / rate
-    return ((arrived - intended) * 1000)[int(rate * WARM_UP_SECONDS) :]
-
-
-def _saturation(bench: Bench, stream: StreamSpec, rate: float) -> float:
-    """The largest rate at which nothing waits for half a second for as long as is measured, found from above.
-
-    First each next try is what came out of the last, for a few seconds. A backlog is scored in larger batches than a
-    stream without one, and so faster; and this machine now and then is slower for a second by a third or more: from
-    what is kept up with on the whole it goes down by tenths until no such second leaves a backlog behind.
-    Source: sustainable throughput, in Karimov et al., Benchmarking Distributed Stream Data Processing Systems, 2018.
-    """
-    _timed(bench, stream, stream.stream, 8, 1000)
-    while (out := _comes_out(bench, stream, rate)) < _KEPT_UP * rate:
-        bench.say(f"of {rate:,.0f} events/s {out:,.0f} come out")
-        assert out > 0
-        rate = out
-    while (longest := float(_delays(bench, stream, stream.stream, rate).max())) > _BACKLOG_MS:
-        bench.say(f"at {rate:,.0f} events/s one waits for {longest:,.0f} ms")
-        rate *= 0.9
-    return rate
-
-
-def _comes_out(bench: Bench, stream: StreamSpec, rate: float) -> float:
-    """Events a second that come out while more go in, once it is under way."""
-    (start, sent), arrived = _timed(bench, stream, stream.stream, int(rate * (1 + _LOOK_SECONDS)), rate)
-    warm = start + 1
-    return float(((arrived >= warm) & (arrived <= sent)).sum() / (sent - warm))
-
-
-def _timed(
-    bench: Bench, stream: StreamSpec, output: str, count: int, rate: float
-) -> tuple[tuple[float, float], Millis]:
-    """When the first of so many events was due and the last was sent, and when the prediction of each came."""
-    first = bench.fed.get(stream.stream, 0)
-    bench.fed[stream.stream] = first + count
-    gc.collect()
-    gc.disable()  # a look for cycles among so many events would be counted as the delay of some
-    try:
-        with closing(_Reader(bench, output)) as reader:
-            sending = _send(bench, stream, range(first, first + count), rate)
-            return sending, reader.take(first, count)
-    finally:
-        gc.enable()
-
-
-def _send(bench: Bench, stream: StreamSpec, numbers: range, rate: float) -> tuple[float, float]:
-    """Send at the rate, in ticks of a millisecond; returns when the first was due, and when the last was sent.
-
-    Entities are the events' numbers.
-    """
-    rows = [value.partition(b'"time"')[2] for _, value in events_of(stream, 0, 1000)]
-    events = [
-        (b"%d" % each, b'{"id":"e%d","entity":"%d","time"%s' % (each, each, rows[each % 1000])) for each in numbers
-    ]
-    linger = 0.0 if rate <= RATE else _CLIENTS_LINGER  # 5,000 requests/s, one for each event, saturate the broker
-    producer = Producer(bench.kafka.librdkafka() | {"linger.ms": linger, "queue.buffering.max.messages": 2_000_000})
-    topic, partitions = DATA.of(stream.stream), stream.partitions
-    start, sent = time.perf_counter() + 0.05, 0
-    while sent < len(events):
-        due = max(0, min(len(events), int((time.perf_counter() - start) * rate) + 1))  # before the start it is none
-        for key, value in events[sent:due]:
-            producer.produce(topic, value, key, int(key) % partitions)
-        producer.poll(0)
-        sent = max(sent, due)
-        time.sleep(max(0.0, min(_TICK_SECONDS, start + sent / rate - time.perf_counter())))
-    ended = time.perf_counter()
-    assert producer.flush(30) == 0
-    return start, ended
-
-
-class _Reader:
-    """A consumer of committed records in a thread of its own, that notes when each number came."""
-
-    def __init__(self, bench: Bench, output: str) -> None:
-        settings = {"group.id": "bench.reader", "enable.auto.commit": False, "isolation.level": "read_committed"}
-        self._consumer = Consumer(bench.kafka.librdkafka() | settings | {"fetch.wait.max.ms": 50})
-        self._arrived: dict[int, float] = {}
-        self._done = threading.Event()
-        self._assign(PREDICTIONS.of(output))
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _assign(self, topic: str) -> None:
-        """From the end on: what is there already is not read."""
-        partitions = self._consumer.list_topics(topic, timeout=20).topics[topic].partitions
-        self._consumer.assign([TopicPartition(topic, each, self._end(topic, each)) for each in partitions])
-
-    def _end(self, topic: str, partition: int) -> int:
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        while True:
-            try:
-                return int(self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=5)[1])
-            except KafkaException:  # a topic that is new has no leader yet
-                if time.monotonic() > deadline:
-                    raise
-
-    def _read(self) -> None:
-        while not self._done.is_set():
-            if (first := self._consumer.poll(0.05)) is not None:
-                messages = [first, *self._consumer.consume(10_000, 0)]
-                now = time.perf_counter()
-                self._arrived.update((int(each.key()), now) for each in messages if each.error() is None)
-
-    def take(self, first: int, count: int) -> NDArray[np.float64]:
-        """When each of so many numbers from the first on came, in their order; waits for the last.
-
-        Raises:
-            TimeoutError: some do not come.
-        """
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        wanted = range(first, first + count)
-        while not all(map(self._arrived.__contains__, wanted)):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(self._arrived)} came, not all of {wanted}")
-            time.sleep(0.05)
-        return np.array([self._arrived[number] for number in wanted])
-
-    def close(self) -> None:
-        """Stop reading."""
-        self._done.set()
-        self._thread.join()
-        self._consumer.close()

@@ -1,0 +1,109 @@
+"""A generator that keeps to its times whatever comes back, and a reader that notes when each event's prediction came.
+
+Each is a process of its own that goes before all others where that is permitted, as if on a machine of its own: what
+is charged to a system is not that its clients wait for it.
+"""
+
+import gc
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from itertools import chain, repeat
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+import numpy as np
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from numpy.typing import NDArray
+
+Settings = Mapping[str, Any]  # of the client
+Seconds = NDArray[np.float64]
+_FIRST = -15  # nice
+_TICK_SECONDS = 0.001
+_AHEAD_SECONDS = 0.05
+_DRAIN_SECONDS = 120.0
+_READING = {
+    "group.id": "bench.reader",
+    "enable.auto.commit": False,
+    "isolation.level": "read_committed",
+    "fetch.wait.max.ms": 50,
+}
+_OF: Any = Message  # its own types allow for None everywhere
+
+
+class Sent(NamedTuple):
+    """When the first event was due, and when the last was sent; seconds of the clock that all processes share."""
+
+    start: float
+    ended: float
+
+
+@contextmanager
+def running_clients() -> Iterator[ProcessPoolExecutor]:
+    """Processes for one `send` and one `read` at a time."""
+    with ProcessPoolExecutor(2, get_context("spawn"), _go_first) as pool:
+        yield pool
+
+
+def _go_first() -> None:
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, _FIRST)
+    gc.disable()  # a look for cycles among so many events would be counted as the delay of some
+
+
+def send(
+    settings: Settings, topic: str, partitions: int, *, numbers: range, rate: float, rows: Sequence[bytes]
+) -> Sent:
+    """Send events of these numbers at a rate a second, in ticks of a millisecond.
+
+    Ids and entities are the numbers; what follows these two fields comes from `rows`, in turn.
+    """
+    events = [
+        (b'{"id":"e%d","entity":"%d",%s' % (each, each, rows[each % len(rows)]), b"%d" % each, each % partitions)
+        for each in numbers
+    ]
+    producer = Producer(dict(settings) | {"queue.buffering.max.messages": 2_000_000})
+    start, sent = time.perf_counter() + _AHEAD_SECONDS, 0
+    while sent < len(events):
+        due = min(len(events), max(0, int((time.perf_counter() - start) * rate) + 1))  # before the start it is none
+        for value, key, partition in events[sent:due]:
+            producer.produce(topic, value, key, partition)
+        producer.poll(0)
+        sent = due
+        time.sleep(max(_TICK_SECONDS, start + sent / rate - time.perf_counter()))
+    ended = time.perf_counter()
+    assert producer.flush(30) == 0
+    return Sent(start, ended)
+
+
+def read(settings: Settings, topic: str, places: Mapping[int, int], numbers: range, seconds: float) -> Seconds:
+    """When the committed record keyed by each number came, in their order; partitions are read from `places` on.
+
+    Raises:
+        TimeoutError: some do not come within so many seconds and two minutes.
+    """
+    deadline, found = time.monotonic() + seconds + _DRAIN_SECONDS, list[tuple[float, list[bytes]]]()
+    with closing(Consumer(dict(settings) | _READING)) as consumer:
+        consumer.assign([TopicPartition(topic, *place) for place in places.items()])
+        came = 0
+        while came < len(numbers):
+            if (first := consumer.poll(0.05)) is not None:
+                messages = [first, *consumer.consume(10_000, 0)]
+                keys = [_OF.key(each) for each in messages if each.error() is None]
+                found.append((time.perf_counter(), keys))
+                came += len(keys)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{came} records came, not those of {numbers}")
+    return _arrivals(found, numbers)
+
+
+def _arrivals(found: Sequence[tuple[float, Sequence[bytes]]], numbers: range) -> Seconds:
+    when = np.fromiter(chain.from_iterable(repeat(now, len(keys)) for now, keys in found), np.float64)
+    keys = np.fromiter(map(int, chain.from_iterable(keys for _, keys in found)), np.int64)
+    arrived = np.full(len(numbers), np.nan)
+    arrived[keys - numbers.start] = when
+    if np.isnan(arrived).any():
+        raise TimeoutError(f"as many records came as {numbers} has, but not of each")
+    return arrived
