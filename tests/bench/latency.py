@@ -47,12 +47,12 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
         with running_clients() as clients:
             for stream in STREAMS.values():
                 await bench.serve(stream, {stream.stream: boosted(stream)})
-            near = await _near_saturation(_Sides(bench, clients, STREAMS["exactly_once"]))
-            beside = []
+            figures = []
             for guarantee, stream in STREAMS.items():
                 ours, ceiling = await _turns(_Sides(bench, clients, stream))
-                beside += _beside(guarantee, ours, ceiling)
-    return [*beside, *near]
+                figures += _beside(guarantee, ours, ceiling)
+            figures += await _near_saturation(_Sides(bench, clients, STREAMS["exactly_once"]))
+    return figures
 
 
 @dataclass(frozen=True)
