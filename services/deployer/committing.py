@@ -1,14 +1,13 @@
 """What a batch leaves behind, and how two ways of committing it have the same face: submit, settle, drain at last."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import Any
 
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer, TopicPartition
 
 from schemas.envelope import Envelope
 from schemas.topics import MAX_RECORD_BYTES, TOPIC_OF
@@ -36,11 +35,12 @@ PRODUCER = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
 class Package:
     """What a batch comes to; in a transaction all of it is committed at once.
 
-    `outputs` come while the batch is answered, part by part, and end with None: the commit begins before they do.
+    Whoever answers adds outputs, part by part, and ends it; the commit begins before that, and takes them as they come.
+    They are produced by the thread that adds them as soon as they may be: it does all that is done for each record, for
+    two threads that do wait for each other's turn at Python's lock.
 
     `group` is the consumer's metadata at the time the input was consumed: when the partitions have moved since, a
     transaction is refused by it. Without a transaction the consumer itself commits, and it is None.
@@ -48,11 +48,61 @@ class Package:
     `fence` is where the partitions stood that switch in this package, under the revisions they switch to.
     """
 
-    outputs: SimpleQueue[Sequence[Output] | None] = field(default_factory=SimpleQueue)
-    envelopes: Sequence[Envelope]
-    offsets: Sequence[TopicPartition]
-    fence: Sequence[TopicPartition] = field(default_factory=list)
-    group: Any = None
+    def __init__(
+        self,
+        *,
+        envelopes: Sequence[Envelope],
+        offsets: Sequence[TopicPartition],
+        fence: Sequence[TopicPartition] = (),
+        group: Any = None,
+    ) -> None:
+        self.envelopes, self.offsets, self.fence, self.group = envelopes, offsets, fence, group
+        self._outputs: list[Output] = []
+        self._produced = 0
+        self._produce: Callable[[Sequence[Output]], None] | None = None
+        self._error: KafkaException | None = None
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+
+    def add(self, outputs: Sequence[Output]) -> None:
+        """Answer some more; raises nothing: `take` does."""
+        with self._lock:
+            self._outputs += outputs
+            self._catch_up()
+
+    def end(self) -> None:
+        """Nothing more is added."""
+        self._ended.set()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Until it has ended; False when it has not in so many seconds."""
+        return self._ended.wait(seconds)
+
+    def take(self, produce: Callable[[Sequence[Output]], None], seconds: float | None = None) -> bool:
+        """Let all outputs, from the first on, be produced until it ends; False when it has not in so many seconds.
+
+        Raises:
+            KafkaException: as `produce` did, for whichever thread.
+        """
+        with self._lock:
+            self._produced, self._produce = 0, produce
+        ended = self.wait(seconds)
+        with self._lock:
+            if ended:
+                self._catch_up()
+            self._produce = None
+        if self._error is not None:
+            raise self._error
+        return ended
+
+    def _catch_up(self) -> None:
+        if self._produce is None:
+            return
+        fresh, self._produced = self._outputs[self._produced :], len(self._outputs)
+        try:
+            self._produce(fresh)
+        except KafkaException as error:
+            self._error, self._produce = error, None
 
 
 class Commits(ABC):

@@ -9,7 +9,6 @@ for dead and is not may still deliver answers of the revision before; its offset
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -54,7 +53,7 @@ class Deliveries(Commits):
         self._note(package.fence)
         if package.fence and not self._commit_offsets():
             return False
-        self._put(lambda: self.put_outputs(chain.from_iterable(iter(package.outputs.get, None))))
+        self._put(lambda: package.take(self.put_outputs))
         began = time.perf_counter()
         self._flush()
         self._note(package.offsets)
@@ -91,7 +90,7 @@ class Deliveries(Commits):
             return False
         return True
 
-    def _put(self, put: Callable[[], None]) -> None:
+    def _put(self, put: Callable[[], object]) -> None:
         try:
             put()
         except KafkaException as error:

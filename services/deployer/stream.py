@@ -172,9 +172,9 @@ class Stream:
         scored = Scored()
         with self._spans.around(batch), metrics.BATCH_SECONDS.time():
             for part in self._score(batch, known):
-                package.outputs.put(part.outputs)
+                package.add(part.outputs)
                 scored.add(part)
-        package.outputs.put(None)
+        package.end()
         self._in_flight.append(Answered(scored, asides))
 
     def _serving_places(self) -> dict[Where, Place]:

@@ -6,14 +6,11 @@ again in this process: it raises Fatal, the process ends, and the next one's ini
 
 import logging
 import time
-from itertools import chain
-from queue import Empty
 
 from confluent_kafka import KafkaError, KafkaException
 
 from services.deployer import metrics
 from services.deployer.committing import Commits, Package
-from services.deployer.predictions import Output
 from shared.errors import Fatal
 from shared.settings import KafkaSettings
 
@@ -60,21 +57,15 @@ class Transactions(Commits):
         return True
 
     def _put(self, package: Package) -> None:
-        """Begin a transaction and put outputs as they come; one that would be open for too long begins again."""
+        """Begin a transaction and take outputs as they come; one that would be open for too long begins again."""
         self._send_offsets(package)
-        until, outputs = time.monotonic() + _PATIENCE * self.timeout_seconds, list[Output]()
-        try:
-            while (more := package.outputs.get(timeout=max(0.0, until - time.monotonic()))) is not None:
-                self.put_outputs(more)
-                outputs += more
-        except Empty:
-            log.warning("answers take longer than a transaction may be open: it is begun again with them")
-            self._abort(TimeoutError("answers take long"))
-        else:
+        if package.take(self.put_outputs, _PATIENCE * self.timeout_seconds):
             return
-        outputs += chain.from_iterable(iter(package.outputs.get, None))
+        log.warning("answers take longer than a transaction may be open: it is begun again with them")
+        self._abort(TimeoutError("answers take long"))
+        package.wait()
         self._send_offsets(package)
-        self.put_outputs(outputs)
+        package.take(self.put_outputs)
 
     def _send_offsets(self, package: Package) -> None:
         """First of all in a transaction: it waits until the broker has ended the one before.

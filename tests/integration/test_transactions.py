@@ -84,8 +84,8 @@ def output(topic: str, value: bytes) -> Output:
 
 
 def answer(package: Package, output: Output) -> None:
-    package.outputs.put([output])
-    package.outputs.put(None)
+    package.add([output])
+    package.end()
 
 
 def read(topic: str) -> list[bytes]:
@@ -101,7 +101,7 @@ def test_answers_that_take_longer_than_a_transaction_may_stay_open_are_committed
     transactions: Transactions, consumer: Consumer, topic: str
 ) -> None:
     waiting = package(topic, consumer.consumer_group_metadata(), 7)
-    waiting.outputs.put([output(topic, b"soon")])
+    waiting.add([output(topic, b"soon")])
     answered = threading.Timer(2 * TIMEOUT_SECONDS, lambda: answer(waiting, output(topic, b"late")))
     answered.start()
     transactions.submit(waiting)
@@ -116,7 +116,7 @@ def test_a_transaction_that_is_begun_again_is_refused_when_the_partitions_have_m
     transactions: Transactions, consumer: Consumer, topic: str
 ) -> None:
     waiting = package(topic, consumer.consumer_group_metadata(), 7)
-    waiting.outputs.put([output(topic, b"soon")])
+    waiting.add([output(topic, b"soon")])
     transactions.submit(waiting)
     threading.Event().wait(TIMEOUT_SECONDS)
     consumer.unsubscribe()
@@ -130,14 +130,14 @@ def test_a_transaction_that_is_begun_again_is_refused_when_the_partitions_have_m
 
 def test_a_batch_whose_scoring_fails_leaves_nothing(transactions: Transactions, consumer: Consumer, topic: str) -> None:
     failing = package(topic, consumer.consumer_group_metadata(), 7)
-    failing.outputs.put([output(topic, b"part")])
+    failing.add([output(topic, b"part")])
     transactions.submit(failing)
 
     with pytest.raises(Fatal, match="no end"):
         transactions.settle()
     successor = Transactions(KafkaSettings(), slot=slot_of(topic), timeout_seconds=TIMEOUT_SECONDS)
     successor.open()
-    failing.outputs.put(None)  # as it never would; its transactional id is its successor's
+    failing.end()  # as it never would; its transactional id is its successor's
 
     behind = package(topic, consumer.consumer_group_metadata(), 1)
     answer(behind, output(topic, b"whole"))

@@ -46,7 +46,7 @@ def deliveries(consumer: Consumer) -> Iterator[Deliveries]:
 
 def delivered(deliveries: Deliveries, offsets: list[TopicPartition], **more: list[TopicPartition]) -> bool:
     package = Package(envelopes=[], offsets=offsets, **more)
-    package.outputs.put(None)
+    package.end()
     deliveries.submit(package)
     return deliveries.settle()
 

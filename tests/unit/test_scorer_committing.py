@@ -1,10 +1,16 @@
-"""A commit that never ends ends the process: nobody may wait for it for longer than it can take."""
+"""Who produces what a batch comes to, and when; and a commit that never ends ends the process."""
 
 import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import pytest
+from confluent_kafka import KafkaException
 
 from services.deployer.committing import Commits, Package
+from services.deployer.predictions import Output
 from shared.errors import Fatal
 from shared.settings import KafkaSettings
 
@@ -36,6 +42,82 @@ class Scripted(Commits):
         if self.commits == 1:
             raise Fatal("not known")
         return True
+
+
+def output(value: bytes) -> Output:
+    return ("topic", value, b"key", 0, None, None, 0, [])
+
+
+@dataclass
+class Client:
+    """What was handed over, and by which thread; it refuses `bad`."""
+
+    got: list[tuple[bytes, str]] = field(default_factory=list)
+    came: threading.Event = field(default_factory=threading.Event)
+
+    def produce(self, outputs: Sequence[Output]) -> None:
+        for each in outputs:
+            if each[1] == b"bad":
+                raise KafkaException("refused")
+            self.got.append((each[1], threading.current_thread().name))
+        self.came.set()
+
+
+@contextmanager
+def taking(package: Package, client: Client, seconds: float | None = None) -> Iterator[Future[bool]]:
+    with ThreadPoolExecutor(1, thread_name_prefix="taker") as taker:
+        yield taker.submit(package.take, client.produce, seconds)
+
+
+def test_what_was_added_before_it_may_be_produced_is_produced_with_the_next_part_by_who_adds_that() -> None:
+    package, client, here = Package(envelopes=[], offsets=[]), Client(), threading.current_thread().name
+    package.add([output(b"1"), output(b"2")])
+
+    with taking(package, client) as taken:
+        number = 3
+        while not client.came.is_set():  # until the other thread has come to take
+            package.add([output(b"%d" % number)])
+            number += 1
+        package.end()
+
+        assert taken.result(10)
+    assert client.got == [(b"%d" % each, here) for each in range(1, number)]
+
+
+def test_what_has_ended_is_produced_by_who_takes_it_and_again_from_the_first_on() -> None:
+    package, client = Package(envelopes=[], offsets=[]), Client()
+    package.add([output(b"1"), output(b"2")])
+    package.end()
+
+    with taking(package, client) as taken:
+        assert taken.result(10)
+    assert package.take(client.produce)
+
+    here = threading.current_thread().name
+    assert client.got == [(b"1", "taker_0"), (b"2", "taker_0"), (b"1", here), (b"2", here)]
+
+
+def test_nothing_is_produced_once_it_was_not_waited_for_any_longer() -> None:
+    package, client = Package(envelopes=[], offsets=[]), Client()
+
+    assert not package.take(client.produce, 0.01)
+    package.add([output(b"late")])
+
+    assert client.got == []
+
+
+def test_what_the_client_refuses_is_told_to_who_takes() -> None:
+    package, client = Package(envelopes=[], offsets=[]), Client()
+
+    with taking(package, client) as taken:
+        package.add([output(b"good")])
+        package.add([output(b"bad")])
+        package.add([output(b"behind")])
+        package.end()
+
+        with pytest.raises(KafkaException, match="refused"):
+            taken.result(10)
+    assert [value for value, _ in client.got] == [b"good"]
 
 
 def test_nothing_is_committed_behind_what_is_not_known_to_be() -> None:
