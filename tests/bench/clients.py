@@ -10,12 +10,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from itertools import chain, repeat
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import numpy as np
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from numpy.typing import NDArray
 
 Settings = Mapping[str, Any]  # of the client
@@ -30,7 +29,6 @@ _READING = {
     "isolation.level": "read_committed",
     "fetch.wait.max.ms": 50,
 }
-_OF: Any = Message  # its own types allow for None everywhere
 
 
 class Sent(NamedTuple):
@@ -84,26 +82,18 @@ def read(settings: Settings, topic: str, places: Mapping[int, int], numbers: ran
     Raises:
         TimeoutError: some do not come within so many seconds and two minutes.
     """
-    deadline, found = time.monotonic() + seconds + _DRAIN_SECONDS, list[tuple[float, list[bytes]]]()
+    deadline, arrived = time.monotonic() + seconds + _DRAIN_SECONDS, np.full(len(numbers), np.nan)
     with closing(Consumer(dict(settings) | _READING)) as consumer:
         consumer.assign([TopicPartition(topic, *place) for place in places.items()])
-        came = 0
-        while came < len(numbers):
+        missing = len(numbers)
+        while missing:
             if (first := consumer.poll(0.05)) is not None:
-                messages = [first, *consumer.consume(10_000, 0)]
-                keys = [_OF.key(each) for each in messages if each.error() is None]
-                found.append((time.perf_counter(), keys))
-                came += len(keys)
+                messages, now = [first, *consumer.consume(10_000, 0)], time.perf_counter()
+                keys = [int(each.key()) for each in messages if each.error() is None]
+                came = np.unique(np.array(keys, np.int64)) - numbers.start
+                came = came[came >= 0]  # what was sent before may be answered only now
+                missing -= int(np.isnan(arrived[came]).sum())
+                arrived[came] = now
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{came} records came, not those of {numbers}")
-    return _arrivals(found, numbers)
-
-
-def _arrivals(found: Sequence[tuple[float, Sequence[bytes]]], numbers: range) -> Seconds:
-    when = np.fromiter(chain.from_iterable(repeat(now, len(keys)) for now, keys in found), np.float64)
-    keys = np.fromiter(map(int, chain.from_iterable(keys for _, keys in found)), np.int64)
-    arrived = np.full(len(numbers), np.nan)
-    arrived[keys - numbers.start] = when
-    if np.isnan(arrived).any():
-        raise TimeoutError(f"as many records came as {numbers} has, but not of each")
+                raise TimeoutError(f"of {numbers} {missing} did not come")
     return arrived
