@@ -58,16 +58,13 @@ def send(
 
     Ids and entities are the numbers; what follows these two fields comes from `rows`, in turn.
     """
-    events = [
-        (b'{"id":"e%d","entity":"%d",%s' % (each, each, rows[each % len(rows)]), b"%d" % each, each % partitions)
-        for each in numbers
-    ]
     producer = Producer(dict(settings) | {"queue.buffering.max.messages": 2_000_000})
     start, sent = time.perf_counter() + _AHEAD_SECONDS, 0
-    while sent < len(events):
-        due = min(len(events), max(0, int((time.perf_counter() - start) * rate) + 1))  # before the start it is none
-        for value, key, partition in events[sent:due]:
-            producer.produce(topic, value, key, partition)
+    while sent < len(numbers):
+        due = min(len(numbers), max(0, int((time.perf_counter() - start) * rate) + 1))  # before the start it is none
+        for each in numbers[sent:due]:
+            value = b'{"id":"e%d","entity":"%d",%s' % (each, each, rows[each % len(rows)])
+            producer.produce(topic, value, b"%d" % each, each % partitions)
         producer.poll(0)
         sent = due
         time.sleep(max(_TICK_SECONDS, start + sent / rate - time.perf_counter()))
