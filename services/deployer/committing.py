@@ -39,8 +39,8 @@ class Package:
     """What a batch comes to; in a transaction all of it is committed at once.
 
     Whoever answers adds outputs, part by part, and ends it; the commit begins before that, and takes them as they come.
-    They are produced by the thread that adds them as soon as they may be: it does all that is done for each record, for
-    two threads that do wait for each other's turn at Python's lock.
+    From then on they are produced by the thread that adds, each part with those before it: two threads that both work
+    for each record wait for each other's turn at Python's lock. What has ended before is produced by who takes it.
 
     `group` is the consumer's metadata at the time the input was consumed: when the partitions have moved since, a
     transaction is refused by it. Without a transaction the consumer itself commits, and it is None.
@@ -62,24 +62,26 @@ class Package:
         self._produce: Callable[[Sequence[Output]], None] | None = None
         self._error: KafkaException | None = None
         self._lock = threading.Lock()
-        self._ended = threading.Event()
+        self._over = threading.Event()  # it has ended, or the client has refused
 
     def add(self, outputs: Sequence[Output]) -> None:
-        """Answer some more; raises nothing: `take` does."""
+        """Answer some more; waits while the client's queue is full. What the client refuses, `take` raises."""
         with self._lock:
             self._outputs += outputs
             self._catch_up()
 
     def end(self) -> None:
         """Nothing more is added."""
-        self._ended.set()
+        self._over.set()
 
     def wait(self, seconds: float | None = None) -> bool:
         """Until it has ended; False when it has not in so many seconds."""
-        return self._ended.wait(seconds)
+        return self._over.wait(seconds)
 
     def take(self, produce: Callable[[Sequence[Output]], None], seconds: float | None = None) -> bool:
         """Let all outputs, from the first on, be produced until it ends; False when it has not in so many seconds.
+
+        Then nothing more is produced until it is taken again, again from the first on: give up what was produced.
 
         Raises:
             KafkaException: as `produce` did, for whichever thread.
@@ -103,6 +105,7 @@ class Package:
             self._produce(fresh)
         except KafkaException as error:
             self._error, self._produce = error, None
+            self._over.set()
 
 
 class Commits(ABC):
@@ -125,10 +128,10 @@ class Commits(ABC):
 
     @abstractmethod
     def commit(self, package: Package) -> bool:
-        """Produce and commit; False when all since the last commit is to be answered again; raises Fatal if unknown."""
+        """Take the outputs and commit; False when all since the last commit is to be answered again; raises Fatal if unknown."""
 
     def submit(self, package: Package) -> None:
-        """Let a package be produced and committed beside the caller's work, as its outputs come."""
+        """Let a package be committed beside the caller's work; what is added to it meanwhile is produced by `add`."""
         if len(self._in_flight) == _MOST_IN_FLIGHT:
             raise AssertionError("too many packages have not been settled")
         self._in_flight.append(self._thread.submit(self._commit_in_turn, package))

@@ -21,7 +21,10 @@ NOT_FINITE = Counter(
 )
 ABORTED = Counter("modelbus_scorer_aborted_total", "Transactions aborted, or offsets refused: answered again.")
 LOAD_FAILURES = Counter("modelbus_scorer_load_failures_total", "Versions that could not be loaded.", ["model"])
-BATCH_SECONDS = Histogram("modelbus_scorer_batch_seconds", "From a batch's first decode to its last answer.")
+BATCH_SECONDS = Histogram(
+    "modelbus_scorer_batch_seconds",
+    "From a batch's first decode to its last answer, with what goes to the client meanwhile.",
+)
 TRANSACTION_SECONDS = Histogram(
     "modelbus_scorer_transaction_seconds", "From a batch's last answer to its commit, or delivery."
 )

@@ -1,7 +1,7 @@
 """A generator that keeps to its times whatever comes back, and a reader that notes when each event's prediction came.
 
-Each is a process of its own that goes before all others where that is permitted, as if on a machine of its own: what
-is charged to a system is not that its clients wait for it.
+Each is a process of its own that goes before all others where that is permitted, as if on a machine of its own, so that
+a system is not charged for what its clients wait for a processor.
 """
 
 import gc

@@ -83,6 +83,14 @@ def output(topic: str, value: bytes) -> Output:
     return (topic, value, b"key", 0, None, None, 0, [])
 
 
+def begun(package: Package) -> None:
+    """Wait until what is added to it goes to the broker."""
+    deadline = time.monotonic() + 20
+    while package._produce is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def answer(package: Package, output: Output) -> None:
     package.add([output])
     package.end()
@@ -101,10 +109,11 @@ def test_answers_that_take_longer_than_a_transaction_may_stay_open_are_committed
     transactions: Transactions, consumer: Consumer, topic: str
 ) -> None:
     waiting = package(topic, consumer.consumer_group_metadata(), 7)
-    waiting.add([output(topic, b"soon")])
     answered = threading.Timer(2 * TIMEOUT_SECONDS, lambda: answer(waiting, output(topic, b"late")))
     answered.start()
     transactions.submit(waiting)
+    begun(waiting)
+    waiting.add([output(topic, b"soon")])
     answered.join()
 
     assert transactions.settle()
@@ -116,8 +125,9 @@ def test_a_transaction_that_is_begun_again_is_refused_when_the_partitions_have_m
     transactions: Transactions, consumer: Consumer, topic: str
 ) -> None:
     waiting = package(topic, consumer.consumer_group_metadata(), 7)
-    waiting.add([output(topic, b"soon")])
     transactions.submit(waiting)
+    begun(waiting)
+    waiting.add([output(topic, b"soon")])
     threading.Event().wait(TIMEOUT_SECONDS)
     consumer.unsubscribe()
     moved = member(topic, group=topic)
@@ -130,8 +140,9 @@ def test_a_transaction_that_is_begun_again_is_refused_when_the_partitions_have_m
 
 def test_a_batch_whose_scoring_fails_leaves_nothing(transactions: Transactions, consumer: Consumer, topic: str) -> None:
     failing = package(topic, consumer.consumer_group_metadata(), 7)
-    failing.add([output(topic, b"part")])
     transactions.submit(failing)
+    begun(failing)
+    failing.add([output(topic, b"part")])
 
     with pytest.raises(Fatal, match="no end"):
         transactions.settle()

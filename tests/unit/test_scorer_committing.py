@@ -64,37 +64,40 @@ class Client:
 
 
 @contextmanager
-def taking(package: Package, client: Client, seconds: float | None = None) -> Iterator[Future[bool]]:
-    with ThreadPoolExecutor(1, thread_name_prefix="taker") as taker:
-        yield taker.submit(package.take, client.produce, seconds)
+def taking(package: Package, client: Client) -> Iterator[Future[bool]]:
+    """Another thread takes what is added here; numbers from 1 on have been added until one came through."""
+    with ThreadPoolExecutor(1) as taker:
+        taken = taker.submit(package.take, client.produce, 20)
+        for number in range(1, 10_000):
+            package.add([output(b"%d" % number)])
+            if client.came.wait(0.001):
+                break
+        yield taken
 
 
 def test_what_was_added_before_it_may_be_produced_is_produced_with_the_next_part_by_who_adds_that() -> None:
     package, client, here = Package(envelopes=[], offsets=[]), Client(), threading.current_thread().name
-    package.add([output(b"1"), output(b"2")])
+    package.add([output(b"first"), output(b"second")])
 
     with taking(package, client) as taken:
-        number = 3
-        while not client.came.is_set():  # until the other thread has come to take
-            package.add([output(b"%d" % number)])
-            number += 1
+        package.add([output(b"last")])
         package.end()
 
-        assert taken.result(10)
-    assert client.got == [(b"%d" % each, here) for each in range(1, number)]
+        assert taken.result(20)
+    [first, second, *numbers, last] = client.got
+    assert [first, second, last] == [(b"first", here), (b"second", here), (b"last", here)]
+    assert numbers == [(b"%d" % each, here) for each in range(1, len(numbers) + 1)]
 
 
 def test_what_has_ended_is_produced_by_who_takes_it_and_again_from_the_first_on() -> None:
-    package, client = Package(envelopes=[], offsets=[]), Client()
+    package, client, here = Package(envelopes=[], offsets=[]), Client(), threading.current_thread().name
     package.add([output(b"1"), output(b"2")])
     package.end()
 
-    with taking(package, client) as taken:
-        assert taken.result(10)
+    assert package.take(client.produce)
     assert package.take(client.produce)
 
-    here = threading.current_thread().name
-    assert client.got == [(b"1", "taker_0"), (b"2", "taker_0"), (b"1", here), (b"2", here)]
+    assert client.got == 2 * [(b"1", here), (b"2", here)]
 
 
 def test_nothing_is_produced_once_it_was_not_waited_for_any_longer() -> None:
@@ -106,18 +109,25 @@ def test_nothing_is_produced_once_it_was_not_waited_for_any_longer() -> None:
     assert client.got == []
 
 
-def test_what_the_client_refuses_is_told_to_who_takes() -> None:
+def test_what_the_client_refuses_from_who_adds_is_told_at_once_to_who_takes() -> None:
     package, client = Package(envelopes=[], offsets=[]), Client()
 
     with taking(package, client) as taken:
-        package.add([output(b"good")])
         package.add([output(b"bad")])
         package.add([output(b"behind")])
-        package.end()
 
         with pytest.raises(KafkaException, match="refused"):
-            taken.result(10)
-    assert [value for value, _ in client.got] == [b"good"]
+            taken.result(20)
+    assert not {b"bad", b"behind"} & {value for value, _ in client.got}
+
+
+def test_what_the_client_refuses_from_who_takes_is_told_to_it() -> None:
+    package, client = Package(envelopes=[], offsets=[]), Client()
+    package.add([output(b"bad")])
+    package.end()
+
+    with pytest.raises(KafkaException, match="refused"):
+        package.take(client.produce)
 
 
 def test_nothing_is_committed_behind_what_is_not_known_to_be() -> None:
