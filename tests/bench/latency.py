@@ -97,7 +97,7 @@ class _Side:
         return ((arrived - intended) * 1000)[int(rate * WARM_UP_SECONDS) :]
 
     def saturation(self, rate: float) -> float:
-        """The largest rate at which, for three times as long as is measured, nothing waits for half a second; from above.
+        """The largest rate at which nothing waits for half a second, three times as long as is measured; from above.
 
         First each next try is what came out of the last, for a few seconds. A backlog is scored in larger batches than
         a stream without one, and so faster; and this machine now and then is slower for a second by a third or more:
