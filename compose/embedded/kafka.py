@@ -57,16 +57,23 @@ SETTINGS = {
     "log.cleaner.dedupe.buffer.size": 8 * 2**20,
 }
 
+# to flush a full segment holds up what is written meanwhile: as Kafka is delivered, seldom
+BUSY = {"log.segment.bytes": 2**30}
 
-def kafka(folder: Path, port: int, controller_port: int, *, cluster: str, proxied: Mapping[int, int]) -> Process:
+
+def kafka(
+    folder: Path, port: int, controller_port: int, *, cluster: str, proxied: Mapping[int, int], busy: bool = False
+) -> Process:
     """The broker on `port`, its data below `folder`.
 
     `proxied` are further ports to listen on, each with the port of the proxy before it, where clients are sent.
+    A `busy` one is set as brokers are that do nothing else for months.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     path = path_of(jars.class_path(jars.KAFKA))
     properties = folder / "server.properties"
-    properties.write_text(_properties(folder / "data", port, controller_port, proxied))
+    ports = port, controller_port
+    properties.write_text(_properties(folder / "data", ports, proxied, BUSY if busy else {}))
 
     async def format_once() -> None:
         if not (folder / "data" / "meta.properties").exists():
@@ -77,7 +84,7 @@ def kafka(folder: Path, port: int, controller_port: int, *, cluster: str, proxie
     return Process(
         name="kafka",
         argv=java(
-            "-XX:TieredStopAtLevel=1",
+            *(() if busy else ("-XX:TieredStopAtLevel=1",)),
             f"-Dlog4j2.configurationFile={LOGGING}",
             "-cp",
             path,
@@ -96,12 +103,15 @@ def kafka(folder: Path, port: int, controller_port: int, *, cluster: str, proxie
     )
 
 
-def _properties(data: Path, port: int, controller_port: int, proxied: Mapping[int, int]) -> str:
+def _properties(data: Path, ports: tuple[int, int], proxied: Mapping[int, int], more: Mapping[str, int]) -> str:
+    port, controller_port = ports
     names = {own: f"PROXIED_{own}" for own in proxied}
     ways = {"PLAINTEXT": port} | {name: own for own, name in names.items()}
     told = {"PLAINTEXT": port} | {name: proxied[own] for own, name in names.items()}
     protocols = [SETTINGS["listener.security.protocol.map"], *(f"{name}:PLAINTEXT" for name in names.values())]
-    settings = SETTINGS | {
+    settings = {
+        **SETTINGS,
+        **more,
         "log.dirs": data,
         "listeners": _listeners(ways | {"CONTROLLER": controller_port}),
         "advertised.listeners": _listeners(told),

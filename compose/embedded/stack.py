@@ -25,10 +25,13 @@ class Stack:
 
     While it runs, `environment` is also in <folder>/stack.env. start() raises StackInUse when another process runs
     this folder's stack, StartFailed when a part does not become ready. `kafka_proxies` are ports of proxies; whoever
-    comes to the broker through one is kept on it, and `behind_proxies` says which port each has to lead to.
+    comes to the broker through one is kept on it, and `behind_proxies` says which port each has to lead to. The broker
+    of a `busy` stack is not quick to start and to start again, but to work.
     """
 
-    def __init__(self, folder: Path, parts: frozenset[str] = PARTS, *, kafka_proxies: Sequence[int] = ()) -> None:
+    def __init__(
+        self, folder: Path, parts: frozenset[str] = PARTS, *, kafka_proxies: Sequence[int] = (), busy: bool = False
+    ) -> None:
         if unknown := parts - PARTS:
             raise ValueError(f"unknown parts {sorted(unknown)}; there are {sorted(PARTS)}")
         self.folder = folder.resolve()
@@ -38,6 +41,7 @@ class Stack:
         self.supervisor = Supervisor(self.folder)
         self._claim: StackFolder | None = None
         self._kafka_proxies = kafka_proxies
+        self._busy = busy
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -73,7 +77,7 @@ class Stack:
 
     def _process(self, part: str, claim: StackFolder) -> Process:
         if part == "kafka":
-            return _kafka(claim, {own: proxy for proxy, own in self.behind_proxies.items()})
+            return _kafka(claim, {own: proxy for proxy, own in self.behind_proxies.items()}, busy=self._busy)
         return BUILD[part](claim)
 
     async def _fetch_jars(self) -> None:
@@ -81,9 +85,9 @@ class Stack:
             await asyncio.to_thread(jars.class_path, *java)
 
 
-def _kafka(claim: StackFolder, proxied: Mapping[int, int] = _NONE) -> Process:
+def _kafka(claim: StackFolder, proxied: Mapping[int, int] = _NONE, *, busy: bool = False) -> Process:
     ports = claim.port("kafka"), claim.port("kafka.controller")
-    return kafka(claim.path / "kafka", *ports, cluster=claim.secret("kafka.cluster"), proxied=proxied)
+    return kafka(claim.path / "kafka", *ports, cluster=claim.secret("kafka.cluster"), proxied=proxied, busy=busy)
 
 
 def _postgres(claim: StackFolder) -> Process:

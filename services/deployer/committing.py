@@ -128,7 +128,7 @@ class Commits(ABC):
 
     @abstractmethod
     def commit(self, package: Package) -> bool:
-        """Take outputs, commit; False when all since the last commit is to be answered again; raises Fatal if unknown."""
+        """Take and commit; False when all since the last commit is to be answered again; raises Fatal if unknown."""
 
     def submit(self, package: Package) -> None:
         """Let a package be committed beside the caller's work; what is added to it meanwhile is produced by `add`."""

@@ -156,7 +156,7 @@ async def running_bench(say: Say, *more: str) -> AsyncIterator[Bench]:
     """Kafka, S3 and Zipkin, and `more` parts, with nothing on them; their settings in this process's environment."""
     before = dict(os.environ)
     with TemporaryDirectory(prefix="modelbus-bench-") as folder:
-        async with Stack(Path(folder), parts=frozenset({"kafka", "s3", "zipkin", *more})) as stack:
+        async with Stack(Path(folder), parts=frozenset({"kafka", "s3", "zipkin", *more}), busy=True) as stack:
             os.environ.update(stack.environment)
             kafka, objects = KafkaSettings(), Objects(S3Settings())  # type: ignore[call-arg]  # from the environment
             await objects.ensure_bucket()
