@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -328,7 +328,12 @@ class Scorer:
         return sum(line.startswith("modelbus_scorer_lag_records{") and f'stream="{stream}"' in line for line in lines)
 
     def ready(self) -> bool:
-        """Whether it owns partitions, or there is no stream."""
+        """Whether it owns partitions, or there is no stream.
+
+        Raises:
+            AssertionError: it has ended.
+        """
+        assert self.process.poll() is None, f"scorer {self.slot} has ended: {self.log()[-4000:]}"
         return self._answer("/readyz") != ""
 
     def _answer(self, path: str) -> str:
@@ -344,10 +349,17 @@ class Scorer:
         return (self._folder / f"scorer-{self.slot}.log").read_text()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(count: int = 1) -> int:
+    """The first of so many free ports in a row."""
+    while True:
+        with ExitStack() as probes:
+            first = probes.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            with suppress(OSError, OverflowError):
+                for number in range(1, count):
+                    probes.enter_context(socket.socket()).bind(("127.0.0.1", port + number))
+                return port
 
 
 @contextmanager

@@ -110,7 +110,7 @@ class Bench:
 
     async def shared(self, stream: StreamSpec, events: Iterable[Event], processes: int) -> float:
         """As `scored`, by several that stand still, their partitions shared out, until all events are there."""
-        with scorers(self.folder, processes, http_port=free_port()) as running:
+        with scorers(self.folder, processes, http_port=free_port(processes)) as running:
             await until(lambda: all(scorer.ready() for scorer in running))
             for scorer in running:
                 scorer.send(signal.SIGSTOP)

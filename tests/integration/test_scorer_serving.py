@@ -239,5 +239,5 @@ async def test_each_stream_is_spread_over_all_scorers(stack: Stack, tmp_path: Pa
     for world in worlds:
         world.say(changed(1, world.release(1)))
 
-    with scorers(tmp_path, 2, http_port=free_port()) as pair:
+    with scorers(tmp_path, 2, http_port=free_port(2)) as pair:
         await until(lambda: [scorer.owned(each.stream.stream) for scorer in pair for each in worlds] == [2, 2, 2, 2])
