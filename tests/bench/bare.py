@@ -2,8 +2,7 @@
 
 Tuned as the scorer is: the same client settings, the same batches, the transaction of a large batch beside the next.
 Without transactions they are the loop that everybody writes: each batch's offsets are committed once it is delivered.
-They decode nothing, score nothing, route nothing, count nothing; so the thread that consumes leaves Python's lock to the
-one that produces.
+They decode nothing, score nothing, route nothing, count nothing, so what consumes leaves the lock to what produces.
 """
 
 import argparse
