@@ -72,8 +72,7 @@ def kafka(
     folder.mkdir(mode=0o700, exist_ok=True)
     path = path_of(jars.class_path(jars.KAFKA))
     properties = folder / "server.properties"
-    ports = port, controller_port
-    properties.write_text(_properties(folder / "data", ports, proxied, BUSY if busy else {}))
+    properties.write_text(_properties(folder / "data", port, controller_port, proxied, BUSY if busy else {}))
 
     async def format_once() -> None:
         if not (folder / "data" / "meta.properties").exists():
@@ -103,8 +102,9 @@ def kafka(
     )
 
 
-def _properties(data: Path, ports: tuple[int, int], proxied: Mapping[int, int], more: Mapping[str, int]) -> str:
-    port, controller_port = ports
+def _properties(
+    data: Path, port: int, controller_port: int, proxied: Mapping[int, int], more: Mapping[str, int]
+) -> str:
     names = {own: f"PROXIED_{own}" for own in proxied}
     ways = {"PLAINTEXT": port} | {name: own for own, name in names.items()}
     told = {"PLAINTEXT": port} | {name: proxied[own] for own, name in names.items()}

@@ -1,13 +1,14 @@
 """What a benchmark found: figures, each beside its ceiling."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.table import Table
 
 Say = Callable[[str], None]
 """Tells people how far a benchmark has come."""
+Turn = TypeVar("Turn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,11 @@ class Figure:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"ratio": self.ratio}
+
+
+def middle_of(turns: Sequence[Turn], ratio: Callable[[Turn], float]) -> Turn:
+    """The turn in the middle by its ratio: what is compared was measured within minutes of each other."""
+    return sorted(turns, key=ratio)[len(turns) // 2]
 
 
 def table_of(figures: list[Figure]) -> Table:

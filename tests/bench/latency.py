@@ -20,7 +20,7 @@ from schemas.topics import DATA, PREDICTIONS
 from shared.reading import Reader
 from tests.bench.bare import Bare
 from tests.bench.clients import Sent, read, running_clients, send
-from tests.bench.figures import Figure, Say
+from tests.bench.figures import Figure, Say, middle_of
 from tests.bench.scorer import FEATURES, Bench, boosted, events_of, running_bench, stream_of
 from tests.scoring_world import scorers
 
@@ -198,7 +198,7 @@ async def _near_saturation(sides: _Sides) -> list[Figure]:
                 f"turn {number + 1} of {TURNS}: p99 {p99:.0f} ms at 80 % of {saturation:,.0f} events/s, "
                 f"{at_rest:.0f} ms at {RATE:.0f} events/s"
             )
-    turn = sorted(turns, key=lambda each: each.ratio)[TURNS // 2]
+    turn = middle_of(turns, lambda each: each.ratio)
     what = f"exactly once, 80 % of {turn.saturation:,.0f} events/s"
     against = f"{what}, p99, against p99 at {RATE:.0f}/s"
     return [

@@ -17,7 +17,7 @@ from services.trainer.domain.graphs import graph_of
 from shared.matrix import signature_of
 from shared.records import ENCODER, Prediction, StreamDecoder
 from tests.bench.bare import HEADERS, Bare
-from tests.bench.figures import Figure, Say
+from tests.bench.figures import Figure, Say, middle_of
 from tests.bench.scorer import FEATURES, STREAM, Bench, Event, boosted, events_of, running_bench
 from tests.scoring_world import ROOT
 
@@ -43,9 +43,8 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
 
 
 def _figure(what: str, rates: Rates, ours: str, ceiling: str, bound: str) -> Figure:
-    """The turn in the middle by its ratio: what is compared was measured within a minute."""
-    turns = sorted(zip(rates[ours], rates[ceiling], strict=True), key=lambda turn: turn[0] / turn[1])
-    one, other = turns[len(turns) // 2]
+    turns = list(zip(rates[ours], rates[ceiling], strict=True))
+    one, other = middle_of(turns, lambda turn: turn[0] / turn[1])
     return Figure(what=what, unit="events/s", ours=one, ceiling=other, bound=bound)
 
 
