@@ -14,7 +14,7 @@ from rich.table import Table
 from cli.client import Registry, fail, registry, say
 from cli.evidence import words_of
 from cli.letters import kafka_settings
-from cli.orders import Model
+from cli.orders import Model, Version, model_path, version_path
 from cli.radius import Part, Served, total
 from cli.status import challenger, champion
 from schemas.specs import Rollout as Policy
@@ -35,9 +35,10 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Who serves MODEL now, and its rollouts: revisions, shares, where partitions switched, what is known, the end."""
+    where = model_path(model)
     with registry("viewer") as client:
-        declared = client.get(f"/models/{model}")
-        found = [rollout for rollout, _ in zip(client.pages(f"/models/{model}/rollouts"), range(limit), strict=False)]
+        declared = client.get(where)
+        found = [rollout for rollout, _ in zip(client.pages(f"{where}/rollouts"), range(limit), strict=False)]
         policies = [_policy(client, rollout) for rollout in found]
     if as_json:
         typer.echo(json.dumps({"serving": declared["serving"], "rollouts": found}, indent=2))
@@ -88,22 +89,22 @@ def _end(rollout: Json) -> Iterator[str]:
 
 @app.command("blast-radius")
 def blast_radius(
-    model: Model,
-    version: Annotated[int, typer.Argument(min=1, help="The version's number.")],
+    version: Version,
     as_json: AsJson = False,
 ) -> None:
-    """Exactly which predictions VERSION of MODEL served, counted by partition from the topic as consumers read it."""
+    """Exactly which predictions a version served, counted by partition from the topic as consumers read it."""
     with registry("viewer") as client:
-        client.get(f"/models/{model}/versions/{version}")
+        found = client.get(version_path(version))
+        model, number = found["model"], found["version"]
         rollouts = list(client.pages(f"/models/{model}/rollouts"))
-    served = Served.of(version, (step for rollout in rollouts for step in rollout["steps"]))
+    served = Served.of(number, (step for rollout in rollouts for step in rollout["steps"]))
     parts = _count(model, served) if served.revisions else {}
     whole = total(parts.values())
-    withdrawn = next((each["withdrawn"] for each in rollouts if each["version"] == version and each["withdrawn"]), None)
+    withdrawn = next((each["withdrawn"] for each in rollouts if each["version"] == number and each["withdrawn"]), None)
     if as_json:
         said = {
             "model": model,
-            "version": version,
+            "version": number,
             "revisions": served.revisions,
             "total": {name: value for name, value in whole.said().items() if not name.endswith("_offset")},
             "partitions": {partition: part.said() for partition, part in parts.items()},
@@ -113,7 +114,7 @@ def blast_radius(
         return
     if parts:
         Console().print(_table(parts))
-    for line in _sum(f"{model}:{version}", served, whole, withdrawn):
+    for line in _sum(version, served, whole, withdrawn):
         say(line)
 
 

@@ -108,9 +108,9 @@ async def test_what_is_shown_of_an_aborted_version_is_what_it_answered(
     count = len(served)
     await hear(pool, CorrectionsPublished(model=model, version=2, revision=5, count=count, partitions={0: count}))
 
-    shown, radius = await run("show", model), await run("blast-radius", model, "2")
-    found = json.loads((await run("blast-radius", model, "2", "--json")).stdout)
-    of_champion = json.loads((await run("blast-radius", model, "1", "--json")).stdout)
+    shown, radius = await run("show", model), await run("blast-radius", f"{model}:2")
+    found = json.loads((await run("blast-radius", f"{model}:2", "--json")).stdout)
+    of_champion = json.loads((await run("blast-radius", f"{model}:1", "--json")).stdout)
 
     assert found["revisions"] == [3, 4]
     assert found["total"]["predictions"] == found["total"]["canary"] == count > 0
@@ -150,7 +150,7 @@ async def test_a_version_that_never_served_and_one_that_is_not_there_are_said_in
         pool, ModelValidated(model=model, run_id="a", candidate=release.candidate, gates=(), report=NOTHING), run_id="a"
     )
 
-    never, unknown = await run("blast-radius", model, "1"), await run("blast-radius", model, "9")
+    never, unknown = await run("blast-radius", f"{model}:1"), await run("blast-radius", f"{model}:9")
 
     assert "never served" in never.stdout
     assert unknown.exit_code == 1
