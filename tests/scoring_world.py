@@ -180,6 +180,10 @@ class World:
         artifact = self.objects.put_now(data)
         return signed(release_of(version, self.models[model], self.stream, artifact), data, self.objects.put_now)
 
+    async def remove(self, release: Release) -> None:
+        """Take a release's model out of S3."""
+        await self.objects.remove(release.candidate.onnx.digest)
+
     def say(self, event: Event, traceparent: str | None = None) -> None:
         """Publish a lifecycle event."""
         self._count += 1

@@ -174,6 +174,7 @@ class Stream:
             for part in self._score(batch, known):
                 package.add(part.outputs)
                 scored.add(part)
+                self.beat = time.monotonic()
         package.end()
         self._in_flight.append(Answered(scored, asides))
 
@@ -252,6 +253,7 @@ class Stream:
         places = read_places(consumer, wheres)
         self._places |= places
         consumer.incremental_assign([TopicPartition(*where, places[where].position) for where in wheres])
+        consumer.resume(partitions)  # one that was held when it left is still paused: the client forgets no pause
         self._hold(places)
         self.assigned = True
         log.info("assigned %s", {f"{topic}[{partition}]": place for (topic, partition), place in places.items()})

@@ -180,10 +180,7 @@ async def test_a_new_owner_serves_nothing_below_what_its_partitions_were_served_
     with scorers(tmp_path) as [scorer]:
         await until(all_switched(world, 2))
         scorer.stop(signal.SIGKILL)
-        world.objects._client.remove_object(  # the new owner can load version 1 only
-            bucket_name=world.objects._bucket,
-            object_name=f"artifacts/sha256/{second.candidate.onnx.digest.removeprefix('sha256:')}",
-        )
+        await world.remove(second)  # the new owner can load version 1 only
         world.feed(200)
         scorer.start()
         await until(lambda: "held back" in scorer.log())
@@ -194,6 +191,29 @@ async def test_a_new_owner_serves_nothing_below_what_its_partitions_were_served_
     world.assert_exactly_once()
     assert {(each["version"], each["revision"]) for each in world.predictions()} == {(2, 2)}
     assert len(switches(world, 2)) == 4
+
+
+async def test_a_partition_that_was_held_back_when_it_left_is_read_when_it_comes_back(
+    stack: Stack, tmp_path: Path
+) -> None:
+    world = await World.made("return")
+    release = world.release(1)
+    world.say(changed(1, release))
+    await world.remove(release)
+
+    with scorers(tmp_path) as [one]:
+        await until(lambda: "held back" in one.log())
+        other = Scorer(1, tmp_path)
+        try:
+            await until(lambda: "held back" in other.log())
+            world.release(1)
+            await until(all_switched(world))
+        finally:
+            assert other.stop() == 0
+        world.feed(500)
+        await until(all_answered(world))
+
+    world.assert_exactly_once()
 
 
 async def test_records_before_a_first_champion_are_consumed_and_counted(stack: Stack, tmp_path: Path) -> None:
