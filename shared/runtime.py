@@ -4,7 +4,9 @@ Contract of the graph: one input, float32 (n, features); classification has an o
 (n, classes); regression has one output, float32 (n, 1).
 """
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from schemas.events.parts import Signature
 from shared.errors import Refusal
@@ -30,7 +33,12 @@ _LISTED = """
     TreeEnsembleRegressor
 """
 _OPERATORS: Final = frozenset(_LISTED.split())
+# the runtime's errors have no parent of their own
+_RUNTIME_ERRORS: Final = tuple(
+    each for each in vars(state).values() if isinstance(each, type) and issubclass(each, Exception)
+)
 _ORT_FORMAT: Final = b"ORTM"  # the runtime's own format, at its fifth byte: it would be read past our look
+log = logging.getLogger(__name__)
 
 
 class UnsafeModel(Refusal):
@@ -49,17 +57,20 @@ class Model:
     """A loaded version."""
 
     def __init__(self, data: bytes, signature: Signature) -> None:
-        """Load from bytes.
+        """Load from bytes, and answer a row of zeros.
 
         Raises:
-            UnsafeModel: not ONNX, external data, operators outside the standard domains, or another input or output.
+            UnsafeModel: not ONNX, external data, operators outside the standard domains, another input or output, or
+                nothing that the runtime takes.
         """
         check_safe(data)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # an error is raised: it need not be printed too
         self._classes = signature.classes
-        self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        self._has_refused = False
+        with _refusing():
+            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         inputs, outputs = self._session.get_inputs(), [output.name for output in self._session.get_outputs()]
         if len(inputs) != 1 or inputs[0].type != "tensor(float)":
             raise UnsafeModel(f"inputs: expected one float32 tensor, got {[(i.name, i.type) for i in inputs]}")
@@ -67,13 +78,41 @@ class Model:
             raise UnsafeModel(f"outputs: expected `probabilities`, got {outputs}")
         self._input = inputs[0].name
         self._output = "probabilities" if signature.classes else outputs[0]
+        with _refusing():
+            self._run(np.zeros((1, len(signature.features)), dtype=np.float32))
 
     def score(self, inputs: Inputs) -> Scores:
-        """Score a batch, float32 (n, features)."""
-        raw = self._session.run([self._output], {self._input: inputs})[0].astype(np.float64)
+        """Score a batch, float32 (n, features); NaN where the runtime refuses a row, as of a new category."""
+        raw = self._rows(inputs).astype(np.float64)
         if not self._classes:
             return Scores(score=raw.reshape(len(inputs)), probabilities=None)
         return Scores(score=raw[:, 1] if len(self._classes) == 2 else raw.max(axis=1), probabilities=raw)
+
+    def _run(self, inputs: Inputs) -> Inputs:
+        found: Inputs = self._session.run([self._output], {self._input: inputs})[0]
+        return found
+
+    def _rows(self, inputs: Inputs) -> Inputs:
+        """By halves where the runtime refuses: it says that it does, and not which row it means."""
+        try:
+            return self._run(inputs)
+        except _RUNTIME_ERRORS as error:
+            if len(inputs) > 1:
+                half = len(inputs) // 2
+                return np.concatenate([self._rows(inputs[:half]), self._rows(inputs[half:])])
+            if not self._has_refused:
+                log.warning("the first row that the runtime refuses: %s", error)
+                self._has_refused = True
+            return np.full((len(inputs), max(1, len(self._classes))), np.nan, dtype=np.float32)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What the runtime does not take is no model: the same bytes fail again."""
+    try:
+        yield
+    except _RUNTIME_ERRORS as error:
+        raise UnsafeModel(f"ONNX Runtime refuses it: {error}") from error
 
 
 def check_safe(data: bytes) -> None:

@@ -113,8 +113,6 @@ def onnx_predict(data: bytes, candidate: Candidate) -> Predict:
         model = Model(data, candidate.signature)
     except Refusal as error:
         raise Unusable(str(error)) from error
-    except Exception as error:  # ONNX Runtime has no error tree of its own
-        raise Unusable(f"ONNX Runtime refuses it: {error}") from error
 
     def predict(inputs: Inputs) -> Floats:
         scores = model.score(inputs)

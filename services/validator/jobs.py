@@ -178,10 +178,6 @@ def _scored(candidate: Candidate, loaded: Loaded, rows: Dataset, rival: Rival) -
     if gone := sorted({f.name for f in candidate.signature.features} - candidate.stream_spec.features.keys()):
         raise _Misfit(f"expected features of the stream, got {gone}")
     inputs = Projection(candidate.signature, candidate.stream_spec)(rows.matrix)
-    try:
-        predict(inputs[:1] if len(inputs) else np.full((1, inputs.shape[1]), np.nan, dtype=np.float32))
-    except Exception as error:  # ONNX Runtime has no error tree of its own
-        raise _Misfit(f"the model does not take its {inputs.shape[1]} columns: {error}") from error
     champion, champion_note = _answers(rival.predict, rows, rival.note)
     scikit_learn, scikit_learn_note = _answers(loaded.scikit_learn, inputs, "the scikit-learn form could not be loaded")
     return Scored(

@@ -64,3 +64,30 @@ def test_external_data_is_refused_wherever_it_hides(sparse: bool, nested: bool) 
 
     with pytest.raises(UnsafeModel, match="external data"):
         check_safe(model.SerializeToString())
+
+
+def choosy(*categories: int) -> bytes:
+    """One-hot of two categories as probabilities; refuses a batch in which any row has another."""
+    return graph(
+        helper.make_node("OneHotEncoder", ["x"], ["hot"], domain="ai.onnx.ml", cats_int64s=categories, zeros=0),
+        helper.make_node("Flatten", ["hot"], ["probabilities"], axis=1),
+        domain="ai.onnx.ml",
+    ).SerializeToString()
+
+
+def test_a_row_that_the_runtime_refuses_has_no_score_and_all_others_have() -> None:
+    rows = np.array([[0], [1], [np.nan], [7], [1], [0], [1]], dtype=np.float32)
+
+    scores = Model(choosy(0, 1), SIGNATURE).score(rows)
+
+    assert np.array_equal(scores.score, [0, 1, np.nan, np.nan, 1, 0, 1], equal_nan=True)
+    assert scores.probabilities is not None
+    assert scores.probabilities.shape == (7, 2)
+
+
+def test_what_does_not_answer_a_row_of_zeros_is_refused() -> None:
+    with pytest.raises(UnsafeModel, match="Unknown Category"):
+        Model(choosy(1, 2), SIGNATURE)
+    two = SIGNATURE.model_copy(update={"features": SIGNATURE.features * 2})
+    with pytest.raises(UnsafeModel, match="invalid dimensions"):
+        Model(good().SerializeToString(), two)
