@@ -6,11 +6,15 @@ import io
 
 from minio import Minio
 from minio.error import S3Error
+from urllib3 import PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError
 
 from schemas.events.parts import Artifact
 from shared.errors import Fault
 from shared.settings import S3Settings
+
+_TIMEOUT = Timeout(connect=5, read=30)
+_RETRIES = Retry(total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504))
 
 
 class Missing(Fault):
@@ -31,13 +35,14 @@ def digest_of(data: bytes) -> str:
 
 
 def client_of(settings: S3Settings) -> Minio:
-    """A client of the store; its calls block."""
+    """A client of the store; its calls block, a minute and a half at most (by its own defaults half an hour)."""
     return Minio(
         endpoint=settings.endpoint,
         access_key=settings.access_key,
         secret_key=settings.secret_key.get_secret_value(),
         region=settings.region,
         secure=settings.secure,
+        http_client=PoolManager(timeout=_TIMEOUT, retries=_RETRIES, maxsize=10),
     )
 
 

@@ -67,8 +67,8 @@ async def opened(settings: ScorerSettings, slot: int) -> AsyncIterator[list[asyn
     await ensure_topics(kafka, control_topics(kafka))
     view = View(kafka=kafka, objects=Objects(S3Settings()), signing=SigningSettings(), slot=slot)
     streams = [Stream(kafka=kafka, settings=settings, slot=slot, view=view, guarantee=each) for each in GUARANTEES]
-    oldest = settings.stalled_after_seconds
-    health.checks["stream"] = lambda: all(time.monotonic() - stream.beat < oldest for stream in streams)
+    oldest, loops = settings.stalled_after_seconds, list[View | Stream]([view, *streams])
+    health.checks["loops"] = lambda: all(time.monotonic() - loop.beat < oldest for loop in loops)
     async with serve(add_health(Starlette(), health), settings.port_of(slot)):
         following, serving = _Loop("view", view.run), [_Loop(each.name, each.run) for each in streams]
         ends = [loop.ended() for loop in (following, *serving)]
@@ -88,7 +88,7 @@ async def _watch(health: Health, streams: Sequence[Stream]) -> None:
     while all(health.alive().values()):
         health.ready = all(stream.assigned for stream in streams)
         await asyncio.sleep(_CHECK_SECONDS)
-    raise Fatal("the stream makes no progress")
+    raise Fatal("a loop makes no progress")
 
 
 async def _tidy() -> None:

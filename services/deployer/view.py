@@ -5,15 +5,19 @@ immutable picture, replaced whole; a picture names only revisions whose versions
 
 A version that can never load (no safe model, not what the validator signed) is said once and not tried again. A
 fault, such as S3 being away, says nothing about the version: it is counted, logged and tried again for ever, the
-version before goes on, and a model with nothing loaded is `awaited`: new partitions of its stream are held back.
+version before goes on, and a model with nothing loaded is `awaited`: new partitions of its stream are held back. One
+that is not in the store is tried likewise, and said after a while. While versions are fetched, one at a time, what is
+in memory already takes hold at once: a rollback never waits for S3.
 """
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from queue import SimpleQueue
-from typing import Any
+from threading import Thread
+from typing import Any, NamedTuple
 
 import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
@@ -21,7 +25,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from schemas import envelope
 from schemas.envelope import Envelope, NotAnEvent
 from schemas.events.deployer import LoadFailed, RolloutChanged
-from schemas.events.parts import Release, Signature
+from schemas.events.parts import Release
 from schemas.events.registry import ModelApplied, StreamApplied
 from schemas.topics import DEPLOYER, REGISTRY
 from services.deployer import metrics
@@ -30,15 +34,17 @@ from services.deployer.places import Record
 from services.deployer.serving import Known, Serving, Version, follow_up
 from shared import telemetry
 from shared.errors import Fatal, Refusal
-from shared.objects import Objects, Tampered
+from shared.objects import Missing, Objects, Tampered
 from shared.reading import take
-from shared.runtime import Model, UnsafeModel
+from shared.runtime import Model
 from shared.settings import KafkaSettings, SigningSettings
 from shared.signing import Unverified
 
 _POLL_SECONDS = 0.1
+_FETCHED_SECONDS = 0.01  # between looks at what is fetched
 _RETRY_SECONDS = (2.0, 4.0, 8.0, 16.0)  # after each fault in a row, the last one from then on
-_WARM_UP_ROWS = (1, 256)
+_TRIES_OF_MISSING = 4
+_WARM_UP_ROWS = 256
 log = logging.getLogger(__name__)
 
 
@@ -49,15 +55,16 @@ class View:
         self.known = Known()
         self.asides: SimpleQueue[Envelope] = SimpleQueue()  # to be said beside the next batch: what did not load
         self.complete = False  # everything said before the start is heard, and loaded, awaited or hopeless
+        self.beat = time.monotonic()
         self._kafka = kafka
-        self._loader = Loader(objects, signing)
+        self._memory = Memory(objects, signing)
         self._slot = slot
         self._stream_revisions: dict[str, int] = {}
         self._model_revisions: dict[str, int] = {}
         self._rollouts: dict[str, dict[int, Envelope]] = {}
-        self._attempts: dict[tuple[str, int], int] = {}
+        self._tries: dict[tuple[str, int], _Tries] = {}  # that failed
         self._hopeless: set[tuple[str, int]] = set()
-        self._next_try = 0.0
+        self._fetching: _Fetching | None = None
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Hear and load until told to stop.
@@ -84,7 +91,7 @@ class View:
     def _follow(self, consumer: Consumer, stopped: Callable[[], bool]) -> None:
         unread = self._assign(consumer)
         while not stopped():
-            for message in take(consumer, 500, _POLL_SECONDS):
+            for message in take(consumer, 500, _POLL_SECONDS if self._fetching is None else _FETCHED_SECONDS):
                 if (error := message.error()) is None:
                     self._hear(message)
                 elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # the client's own name for it
@@ -93,7 +100,7 @@ class View:
                     raise Fatal(f"{message.topic()}: {error}")
             if not unread:
                 self._load()
-                self.complete = True
+            self.beat = time.monotonic()
 
     def _assign(self, consumer: Consumer) -> set[tuple[str, int]]:
         partitions = [
@@ -132,21 +139,54 @@ class View:
         self.known = replace(self.known, **merged)
 
     def _load(self) -> None:
-        """Bring every model to its highest revision that loads; the one before goes on until then."""
-        waits = time.monotonic() < self._next_try
-        for model, rollouts in self._rollouts.items():
-            current = self.known.serving.get(model)
-            at = current.changed.revision if current else 0
-            for revision in sorted((each for each in rollouts if each > at), reverse=True):
-                if (model, revision) in self._hopeless or (waits and (model, revision) in self._attempts):
-                    continue
-                if serving := self._try(rollouts[revision]):
-                    self._paint(serving={model: serving})
-                    metrics.REVISION.labels(model).set(revision)
-                    break
+        """Bring every model to its highest revision that is in memory; fetch what higher ones miss, one by one."""
+        self._collect()
+        for model in self._rollouts:
+            if serving := next(filter(None, map(self._serving, self._newer(model))), None):
+                revision = serving.changed.revision
+                self._paint(serving={model: serving})
+                self._rollouts[model] = {each: said for each, said in self._rollouts[model].items() if each > revision}
+                metrics.REVISION.labels(model).set(revision)
+        wanted = [said for model in self._rollouts for said in self._newer(model)]
+        if self._fetching is None:
+            self._fetch_one_of(wanted)
         if (awaited := self._awaited()) != self.known.awaited:
             self.known = replace(self.known, awaited=awaited)
-        self._loader.keep_only(self.known)
+        self._memory.keep_only(self.known, wanted)
+        self.complete = self.complete or all(_key(said) in self._tries for said in wanted)
+
+    def _newer(self, model: str) -> list[Envelope]:
+        """What was said of revisions above the one that serves, the highest first; none that can never load."""
+        at = self.known.serving[model].changed.revision if model in self.known.serving else 0
+        rollouts = self._rollouts[model]
+        above = [each for each in rollouts if each > at and (model, each) not in self._hopeless]
+        return [rollouts[each] for each in sorted(above, reverse=True)]
+
+    def _serving(self, said: Envelope) -> Serving | None:
+        """A revision, if its versions are in memory."""
+        changed = _changed(said)
+        versions = [self._memory.get(release) for release in releases_of(changed)]
+        champion, challenger = versions[0], versions[-1] if len(versions) > 1 else None
+        if champion is None or None in versions:
+            return None
+        return Serving(changed=changed, said=said, champion=champion, challenger=challenger)
+
+    def _fetch_one_of(self, wanted: Sequence[Envelope]) -> None:
+        """Whichever waits the longest for its turn, if the turn of any has come; at first the highest revisions."""
+        turns = {id(said): self._tries.get(_key(said), _UNTRIED).next for said in wanted}
+        said = min(wanted, key=lambda each: turns[id(each)], default=None)
+        if said is not None and turns[id(said)] <= time.monotonic():
+            missing = next(each for each in releases_of(_changed(said)) if self._memory.get(each) is None)
+            self._fetching = _Fetching(said, missing, self._memory.fetch)
+
+    def _collect(self) -> None:
+        if self._fetching is None or not self._fetching.version.done():
+            return
+        fetched, self._fetching = self._fetching, None
+        try:
+            self._memory.put(fetched.version.result())
+        except Exception as error:  # whatever it was, the version before goes on
+            self._failed(fetched.said, fetched.release, error)
 
     def _awaited(self) -> frozenset[str]:
         """Models with a rollout of which nothing is loaded, but something may yet."""
@@ -156,35 +196,18 @@ class View:
             if model not in self.known.serving and any((model, each) not in self._hopeless for each in rollouts)
         )
 
-    def _try(self, said: Envelope) -> Serving | None:
-        changed = said.event
-        assert isinstance(changed, RolloutChanged)
-        key = changed.model, changed.revision
-        releases = [changed.champion, *([changed.challenger] if changed.challenger else [])]
-        for release in releases:
-            try:
-                with telemetry.span("load version", parent=said.traceparent, attributes=_about(changed, release)):
-                    self._loader.load(release)
-            except Exception as error:  # whatever it was, the version before goes on
-                self._failed(said, release, error, hopeless=isinstance(error, Refusal | Tampered))
-                return None
-        self._attempts.pop(key, None)
-        loaded = [self._loader.load(release) for release in releases]
-        return Serving(
-            changed=changed, said=said, champion=loaded[0], challenger=loaded[1] if len(loaded) > 1 else None
-        )
-
-    def _failed(self, said: Envelope, release: Release, error: Exception, *, hopeless: bool) -> None:
-        changed = said.event
-        assert isinstance(changed, RolloutChanged)
-        key = changed.model, changed.revision
-        self._attempts[key] = self._attempts.get(key, 0) + 1
-        pause = _RETRY_SECONDS[min(self._attempts[key], len(_RETRY_SECONDS)) - 1]
-        self._next_try = time.monotonic() + pause
+    def _failed(self, said: Envelope, release: Release, error: Exception) -> None:
+        changed, key = _changed(said), _key(said)
+        before, is_missing = self._tries.get(key, _UNTRIED), isinstance(error, Missing)
+        pause = _RETRY_SECONDS[min(before.failed, len(_RETRY_SECONDS) - 1)]
+        tries = _Tries(before.failed + 1, before.missing + is_missing, time.monotonic() + pause)
+        self._tries[key] = tries
         metrics.LOAD_FAILURES.labels(changed.model).inc()
         log.warning("%s:%s at revision %s: %r", changed.model, release.version, changed.revision, error)
+        hopeless = isinstance(error, Refusal | Tampered)
         if hopeless:
             self._hopeless.add(key)
+        if hopeless or (is_missing and tries.missing == _TRIES_OF_MISSING):
             event = LoadFailed(
                 model=changed.model,
                 version=release.version,
@@ -196,16 +219,47 @@ class View:
             self.asides.put(follow_up(said, event, name))
 
 
-class Loader:
-    """Versions in memory, by the digest of their model."""
+class _Tries(NamedTuple):
+    """How often it has failed, how often because it was not in the store, and when it is tried again."""
+
+    failed: int
+    missing: int
+    next: float
+
+
+_UNTRIED = _Tries(0, 0, 0.0)
+
+
+class _Fetching:
+    """A version on its way into memory, in a thread of its own: S3 may hang, and others' revisions must not wait."""
+
+    def __init__(self, said: Envelope, release: Release, fetch: Callable[[Envelope, Release], Version]) -> None:
+        self.said, self.release = said, release
+        self.version: Future[Version] = Future()
+        Thread(target=self._run, args=(fetch,), name="fetch", daemon=True).start()
+
+    def _run(self, fetch: Callable[[Envelope, Release], Version]) -> None:
+        try:
+            self.version.set_result(fetch(self.said, self.release))
+        except BaseException as error:  # who collects it raises it
+            self.version.set_exception(error)
+
+
+class Memory:
+    """Versions in memory, by the digest of their model; `fetch` may run in any thread."""
 
     def __init__(self, objects: Objects, signing: SigningSettings) -> None:
         self._objects = objects
         self._signing = signing
         self._versions: dict[tuple[str, int, str], Version] = {}
 
-    def load(self, release: Release) -> Version:
-        """Fetch, verify, look, load, warm up; a version that is in memory is given back.
+    def get(self, release: Release) -> Version | None:
+        """The version, if it is there and nothing else was said of it."""
+        version = self._versions.get(_name(release))
+        return version if version and version.release == release else None
+
+    def fetch(self, said: Envelope, release: Release) -> Version:
+        """Fetch, verify, look, load, warm up, within the trace of who ordered it.
 
         Raises:
             Unverified: it is not what the validator signed.
@@ -213,21 +267,22 @@ class Loader:
             Fault: S3 failed.
             UnsafeModel: the bytes are not a model that may be loaded, or one that cannot answer.
         """
-        key = _key(release)
-        if key not in self._versions or self._versions[key].release != release:
-            data = attested(release, self._objects, self._signing.public_keys)
-            self._versions[key] = loaded(release, data)
-        return self._versions[key]
+        with telemetry.span("load version", parent=said.traceparent, attributes=_about(_changed(said), release)):
+            return loaded(release, attested(release, self._objects, self._signing.public_keys))
 
-    def keep_only(self, known: Known) -> None:
-        """Forget versions that nothing serves."""
-        served = {
-            _key(version.release)
-            for serving in known.serving.values()
-            for version in (serving.champion, serving.challenger)
-            if version
-        }
-        self._versions = {key: version for key, version in self._versions.items() if key in served}
+    def put(self, version: Version) -> None:
+        self._versions[_name(version.release)] = version
+
+    def keep_only(self, known: Known, wanted: Iterable[Envelope]) -> None:
+        """Forget versions that nothing serves or waits for."""
+        served = (serving.changed for serving in known.serving.values())
+        names = {_name(each) for changed in (*served, *map(_changed, wanted)) for each in releases_of(changed)}
+        self._versions = {name: version for name, version in self._versions.items() if name in names}
+
+
+def releases_of(changed: RolloutChanged) -> list[Release]:
+    """The champion, and the challenger if there is one."""
+    return [changed.champion, *([changed.challenger] if changed.challenger else [])]
 
 
 def loaded(release: Release, data: bytes) -> Version:
@@ -236,22 +291,23 @@ def loaded(release: Release, data: bytes) -> Version:
     Raises:
         UnsafeModel: they are not a model that may be loaded, or one that cannot answer.
     """
-    return Version(release=release, model=_warm(data, release.candidate.signature))
+    signature = release.candidate.signature
+    model = Model(data, signature)
+    model.score(np.zeros((_WARM_UP_ROWS, len(signature.features)), dtype=np.float32))
+    return Version(release=release, model=model)
 
 
-def _warm(data: bytes, signature: Signature) -> Model:
-    try:
-        model = Model(data, signature)
-        for rows in _WARM_UP_ROWS:
-            model.score(np.zeros((rows, len(signature.features)), dtype=np.float32))
-    except (Refusal, MemoryError, OSError):
-        raise
-    except Exception as error:  # ONNX Runtime has no error tree of its own; the same bytes fail again
-        raise UnsafeModel(f"ONNX Runtime refuses it: {error}") from error
-    return model
+def _changed(said: Envelope) -> RolloutChanged:
+    assert isinstance(said.event, RolloutChanged)
+    return said.event
 
 
-def _key(release: Release) -> tuple[str, int, str]:
+def _key(said: Envelope) -> tuple[str, int]:
+    changed = _changed(said)
+    return changed.model, changed.revision
+
+
+def _name(release: Release) -> tuple[str, int, str]:
     return release.candidate.model, release.version, release.candidate.onnx.digest
 
 

@@ -1,6 +1,8 @@
 """What a scorer's view says and holds when a version does not load."""
 
+from concurrent.futures import wait
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from services.deployer.places import Place
 from services.deployer.stream import _must_hold
 from services.deployer.view import View
 from shared.errors import Fault
-from shared.objects import Objects, Tampered, digest_of
+from shared.objects import Missing, Objects, Tampered, digest_of
 from shared.settings import KafkaSettings, SigningSettings
 from tests.scoring_world import changed, envelope_of, model_spec, release_of, signed, stream_spec, trained
 
@@ -29,6 +31,8 @@ class Store(Objects):
         self.failure = failure
         self.held: dict[str, bytes] = {}
         self.reads = 0
+        self.open = Event()  # reads hang while it is not set
+        self.open.set()
 
     def put_now(self, data: bytes) -> Artifact:
         self.held[digest_of(data)] = data
@@ -36,6 +40,7 @@ class Store(Objects):
 
     def get_now(self, digest: str) -> bytes:
         self.reads += 1
+        assert self.open.wait(30)
         if self.failure:
             raise self.failure
         return self.held[digest]
@@ -57,11 +62,19 @@ def view_of(store: Store, keys: tuple[Path, Path], onnx: bytes | None = None, **
     return view
 
 
-def tried(view: View, monkeypatch: pytest.MonkeyPatch) -> list[Envelope]:
-    """What was said of ten tries."""
+def loaded(view: View) -> None:
+    """One turn, and what it began to fetch."""
+    view._load()
+    if view._fetching:
+        wait([view._fetching.version])
+    view._collect()
+
+
+def tried(view: View, monkeypatch: pytest.MonkeyPatch, tries: int = TRIES) -> list[Envelope]:
+    """What was said of so many tries."""
     monkeypatch.setattr(views, "_RETRY_SECONDS", (0.0,))
-    for _ in range(TRIES):
-        view._load()
+    for _ in range(tries):
+        loaded(view)
     return [view.asides.get() for _ in range(view.asides.qsize())]
 
 
@@ -76,6 +89,7 @@ def test_a_fault_is_never_said_and_tried_until_it_has_passed(
     assert view.known.awaited == {"m"}
 
     store.failure = None
+    loaded(view)
     view._load()
     assert view.known.serving["m"].changed.revision == 3
     assert view.known.awaited == frozenset()
@@ -134,5 +148,81 @@ def test_partitions_are_held_while_nothing_is_loaded_that_may_load_served_before
     assert [_must_hold(view.known, where, place) for place in places] == [True, True]
 
     store.failure = None
+    loaded(view)
     view._load()
     assert [_must_hold(view.known, where, place) for place in places] == [False, False]
+
+
+def test_what_is_not_in_the_store_is_said_after_a_while_and_tried_for_ever(
+    keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(Missing("it is not in the store"))
+    view = view_of(store, keys)
+
+    assert tried(view, monkeypatch, 3) == []
+    [said] = tried(view, monkeypatch, TRIES)
+
+    assert isinstance(said.event, LoadFailed)
+    assert (said.event.revision, said.event.cause) == (3, "unloadable")
+    store.failure = None
+    loaded(view)
+    view._load()
+    assert view.known.serving["m"].changed.revision == 3
+
+
+def test_while_s3_hangs_what_is_in_memory_takes_hold(keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store()
+    view = view_of(store, keys)
+    tried(view, monkeypatch, 2)
+    champion = view.known.serving["m"].champion.release
+    other = model_spec("o", "s")
+    release = signed(release_of(1, other, STREAM, store.put_now(trained(2))), trained(2), store.put_now, keys[0])
+
+    store.open.clear()
+    view._rollouts["o"] = {1: envelope_of(changed(1, release), "said")}
+    view._load()
+    view._rollouts["m"][4] = envelope_of(changed(4, champion, release_of(2, SPEC, STREAM)), "said")
+    view._rollouts["m"][5] = envelope_of(changed(5, champion), "said")
+    view._load()
+
+    assert view.known.serving["m"].changed.revision == 5
+    assert "o" in view.known.awaited
+    store.open.set()
+    loaded(view)
+    view._load()
+    assert view.known.serving["o"].changed.revision == 1
+
+
+def test_two_versions_of_one_revision_are_both_fetched(
+    keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store()
+    view = view_of(store, keys)
+    champion = next(iter(view._rollouts["m"].values())).event.champion  # type: ignore[attr-defined]
+    release = signed(release_of(2, SPEC, STREAM, store.put_now(trained(2))), trained(2), store.put_now, keys[0])
+    view._rollouts["m"][4] = envelope_of(changed(4, champion, release), "said")
+
+    tried(view, monkeypatch, 3)
+
+    serving = view.known.serving["m"]
+    assert (serving.changed.revision, serving.champion.release, serving.challenger and serving.challenger.release) == (
+        4,
+        champion,
+        release,
+    )
+    assert view._rollouts["m"] == {}
+
+
+def test_those_that_fail_take_turns(keys: tuple[Path, Path]) -> None:
+    store = Store(Fault("S3 does not answer"))
+    view = view_of(store, keys)
+    release = signed(release_of(1, model_spec("o", "s"), STREAM), b"", store.put_now, keys[0])
+    view._rollouts["o"] = {1: envelope_of(changed(1, release), "said")}
+
+    assert not view.complete
+    for _ in range(2):
+        loaded(view)
+    view._load()
+
+    assert {key: tries.failed for key, tries in view._tries.items()} == {("m", 3): 1, ("o", 1): 1}
+    assert view.complete

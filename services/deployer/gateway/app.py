@@ -33,7 +33,7 @@ async def opened(settings: GatewaySettings) -> AsyncIterator[list[asyncio.Task[N
         View(kafka=kafka, objects=Objects(S3Settings()), signing=SigningSettings(), slot=_SLOT),
         Exchange(kafka, settings),
     )
-    health.checks["exchange"] = lambda: time.monotonic() - exchange.beat < _STALLED_SECONDS
+    health.checks["loops"] = lambda: all(time.monotonic() - each.beat < _STALLED_SECONDS for each in (view, exchange))
     metrics.IN_FLIGHT.set_function(lambda: exchange.in_flight)
     app = add_health(api(settings, health, Answering(view, exchange)), health)
     check_routes(app, OPEN)
@@ -63,4 +63,4 @@ async def _watch(health: Health, view: View) -> None:
         while not view.asides.empty():
             view.asides.get()
         await asyncio.sleep(_CHECK_SECONDS)
-    raise Fatal("the exchange makes no progress")
+    raise Fatal("a loop makes no progress")
