@@ -46,18 +46,27 @@ async def correct(pool: asyncpg.Pool, kafka: KafkaSettings) -> None:
             async with pool.acquire() as connection:
                 if await Store(connection).leads_corrections():
                     await _lead(connection, pool, kafka)
-        except (*AWAY, asyncpg.PostgresError, KafkaException, Fault) as error:
+        except (*AWAY, asyncpg.PostgresError) as error:
             log.warning("corrections: %r; trying again", error)
         await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _lead(connection: Connection, pool: asyncpg.Pool, kafka: KafkaSettings) -> None:
+    """In turns, so that one that cannot be published holds up no other."""
     while True:
-        if withdrawal := await Store(connection).due_correction():
-            with telemetry.span("publish corrections", parent=withdrawal.traceparent, attributes=_about(withdrawal)):
-                await _correct(withdrawal, pool, kafka)
-        else:
+        done = [await _corrected(each, pool, kafka) for each in await Store(connection).due_corrections()]
+        if not done or not all(done):
             await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _corrected(withdrawal: Withdrawal, pool: asyncpg.Pool, kafka: KafkaSettings) -> bool:
+    try:
+        with telemetry.span("publish corrections", parent=withdrawal.traceparent, attributes=_about(withdrawal)):
+            await _correct(withdrawal, pool, kafka)
+    except (KafkaException, Fault) as error:
+        log.warning("corrections of %s at revision %s: %r; later again", withdrawal.model, withdrawal.revision, error)
+        return False
+    return True
 
 
 async def _correct(withdrawal: Withdrawal, pool: asyncpg.Pool, kafka: KafkaSettings) -> None:

@@ -24,11 +24,11 @@ SELECT count(*) FROM switch WHERE model = $1 AND revision >= $2
 -- Predictions are to be withdrawn, once all partitions have gone over to the revision at which their version fell.
 INSERT INTO correction (model, revision, partitions, withdrawal) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
 
--- name: due_correction
--- The oldest withdrawal whose version serves no partition any more.
+-- name: due_corrections
+-- Withdrawals whose version serves no partition any more.
 SELECT withdrawal FROM correction c
 WHERE (SELECT count(*) FROM switch s WHERE s.model = c.model AND s.revision >= c.revision) >= c.partitions
-ORDER BY asked_at LIMIT 1
+ORDER BY asked_at
 
 -- name: correction_done
 -- All its corrections are published.

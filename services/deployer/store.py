@@ -40,10 +40,11 @@ class Store:
         """Whether this connection's process publishes corrections, until the connection ends."""
         return bool(await self._connection.fetchval(_QUERIES["lead_corrections"]))
 
-    async def due_correction(self) -> Withdrawal | None:
-        """The oldest whose version serves nowhere any more."""
-        asked = await self._connection.fetchval(_QUERIES["due_correction"])
-        return None if asked is None else Withdrawal.model_validate(asked)
+    async def due_corrections(self) -> list[Withdrawal]:
+        """Those whose version serves nowhere any more, the oldest first."""
+        return [
+            Withdrawal.model_validate(each[0]) for each in await self._connection.fetch(_QUERIES["due_corrections"])
+        ]
 
     async def corrected(self, done: Withdrawal) -> None:
         await self._connection.execute(_QUERIES["correction_done"], done.model, done.revision)

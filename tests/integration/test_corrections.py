@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from compose.embedded.stack import Stack
 from schemas.events.base import Event
@@ -179,6 +180,39 @@ async def test_a_deployer_that_is_killed_at_any_moment_publishes_each_correction
 
     assert_withdrawn(world, fallen)
     assert json.loads(world.read(CORRECTIONS.of(model))[0].value())["arm"] == "champion"
+
+
+async def felled(world: World) -> None:
+    """A version that was promoted, rolled back, and serves nowhere any more."""
+    model = world.models[0].model
+    for version in (1, 2):
+        register(world, version)
+    for order in ("promote", "rollback"):
+        world.say(RolloutOrdered(model=model, order=order, actor="ada", reason="sure"))
+    await until(lambda: revision(world) == 4)
+    for partition in range(world.stream.partitions):
+        place = {"partition": partition, "offset": 0, "revision": 4}
+        world.say(RolloutSwitched(model=model, stream=world.stream.stream, **place))
+
+
+async def test_a_withdrawal_that_cannot_be_published_holds_up_no_other(stack: Stack) -> None:
+    stuck, free = await World.made("stuck"), await World.made("free")
+    fallen = answer(stuck, 400, 2, 3)
+    topic, admin = CORRECTIONS.of(stuck.models[0].model), AdminClient(stuck.kafka.librdkafka())
+    admin.delete_topics([topic])[topic].result()
+    await until(lambda: topic not in admin.list_topics(timeout=20).topics)
+    admin.create_topics([NewTopic(topic, 1)])[topic].result()
+
+    with deployer():
+        await felled(stuck)
+        await felled(free)
+        await until(lambda: len(published(free)) == 1)
+        assert published(stuck) == []
+        admin.create_partitions([NewPartitions(topic, stuck.stream.partitions)])[topic].result()
+        await until(lambda: len(published(stuck)) == 1)
+
+    assert_withdrawn(free, [])
+    assert_withdrawn(stuck, fallen)
 
 
 async def test_what_never_served_is_withdrawn_with_no_corrections(stack: Stack) -> None:
