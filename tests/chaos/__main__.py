@@ -47,6 +47,9 @@ def told(report: Report, console: Console) -> None:
         console.print(f"{violation.law} at {violation.place}: {violation.what}", style="red", highlight=False)
         for line in report.near.get(violation.what, []):
             console.print(f"    {line}", highlight=False)
+    console.print(f"{len(report.log) - len(report.missed)} of {len(report.log)} faults struck")
+    for struck in report.missed:
+        console.print(f"    met nothing: {struck.fault}", highlight=False)
     console.print(report.counts | {"restarts": report.restarts, "seconds": report.seconds, "rested": report.rested})
     console.print(f"the longest that a record waited for its prediction: {report.longest_wait_seconds:.1f} s")
     console.print("every law was kept" if report.ok else f"{len(report.violations)} violations", style="bold")
@@ -60,7 +63,7 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=50)
     parser.add_argument("--events", type=int, default=500_000)
     parser.add_argument("--scorers", type=int, default=3)
-    parser.add_argument("--ingestors", type=int, default=1)
+    parser.add_argument("--ingestors", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="where the stack and its logs go, and report.json")
     arguments, console = parser.parse_args(), Console()
     arguments.folder = arguments.folder or Path(mkdtemp(prefix="modelbus-chaos-"))

@@ -41,7 +41,7 @@ class Crew:
     """How many processes there are."""
 
     scorers: int = 3
-    ingestors: int = 1
+    ingestors: int = 2
     models: int = 2
     partitions: int = 6
     entities: int = 2000
@@ -93,6 +93,7 @@ def sorts(crew: Crew) -> list[Sort]:
         Sort("freeze", ingestors, (3, 12)),
         Sort("freeze", ["kafka"], (2, 8)),
         Sort("leave", scorers),
+        Sort("leave", ingestors),
         Sort("join", ["scorer-9"], (5, 12)),
         Sort("twin", scorers, (4, 8)),
         Sort("cut", to_kafka, (3, 10)),
@@ -107,7 +108,8 @@ def sorts(crew: Crew) -> list[Sort]:
         Sort("silence after", [f"{name}/kafka" for name in scorers], (8, 8), requests),
         Sort("lose request", to_stores, (1, 1), ("commit",)),
         Sort("lose answer", to_stores, (1, 1), ("commit",)),
-        Sort("outage", ["s3", "postgres"], (30, 30)),
+        Sort("outage", ["s3"], (30, 30)),
+        Sort("outage", ["postgres"], (30, 30)),
     ]
 
 
@@ -135,7 +137,7 @@ def planned(seed: int, *, faults: int, events: int, crew: Crew) -> Plan:
 
 def brief(seed: int, *, events: int = 15_000) -> Plan:
     """Half a minute for a small crew: few sorts, each once."""
-    rng, crew = random.Random(f"{seed}/faults"), Crew(scorers=2, models=1, partitions=4, entities=200)
+    rng, crew = random.Random(f"{seed}/faults"), Crew(scorers=2, ingestors=1, models=1, partitions=4, entities=200)
     few = few_sorts(crew)
     return _planned(rng, _struck(rng, few, len(few), gap=(1.0, 2.0)), seed=seed, events=events, crew=crew)
 

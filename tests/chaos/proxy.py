@@ -97,10 +97,12 @@ class Proxy:
             if self._weather.refuses or (line.gaps and not self._weather.loses):
                 line.end()
 
-    def reset(self) -> None:
-        """End every connection there is."""
-        for line in list(self._lines):
+    def reset(self) -> int:
+        """End every connection there is; returns how many there were."""
+        lines = list(self._lines)
+        for line in lines:
             line.end()
+        return len(lines)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

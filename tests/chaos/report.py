@@ -32,6 +32,11 @@ class Report:
     def ok(self) -> bool:
         return self.rested and not self.violations
 
+    @property
+    def missed(self) -> list[Struck]:
+        """Faults that met nothing: no process that worked, no connection, no such request in time."""
+        return [struck for struck in self.log if not struck.hit]
+
     def as_json(self) -> str:
         """For files."""
         laws = Counter(violation.law for violation in self.violations)
@@ -42,10 +47,7 @@ class Report:
             "events": self.plan.events,
             "faults": len(self.log),
             "faults_by_kind": Counter(struck.fault.kind for struck in self.log),
-            "traps": {
-                "set": sum(s.sprung is not None for s in self.log),
-                "sprung": sum(s.sprung or 0 for s in self.log),
-            },
+            "missed": [str(struck.fault) for struck in self.missed],
             "laws": list(LAWS),
             "violations": {"count": len(self.violations), "by_law": laws},
             "first_violations": [asdict(violation) for violation in self.violations[:20]],

@@ -26,12 +26,12 @@ WEATHERS = {
 
 @dataclass(kw_only=True)
 class Struck:
-    """A fault as it went: Unix times, and whether a trap met the request it waited for."""
+    """A fault as it went: Unix times, and whether it met what it was meant for: a process at work, lines in use."""
 
     fault: Fault
     began: float = field(default_factory=time.time)
     ended: float | None = None
-    sprung: bool | None = None
+    hit: bool = True
 
 
 class Striker:
@@ -63,20 +63,17 @@ class Striker:
         struck.ended = time.time()
 
     async def _signal(self, struck: Struck) -> None:
-        self._world.send(struck.fault.target, signal.SIGKILL if struck.fault.kind == "kill" else signal.SIGTERM)
+        number = signal.SIGKILL if struck.fault.kind == "kill" else signal.SIGTERM
+        struck.hit = _sent(await self._world.ready(struck.fault.target), number)
 
     async def _freeze(self, struck: Struck) -> None:
-        await self._frozen(struck.fault.target, struck.fault.seconds)
-
-    async def _frozen(self, name: str, seconds: float) -> None:
-        if not (pid := self._world.pid(name)):
-            return
-        os.kill(pid, signal.SIGSTOP)
+        """It stands still with what it has begun, and then goes on."""
+        pid = await self._world.ready(struck.fault.target)
+        struck.hit = _sent(pid, signal.SIGSTOP)
         try:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(struck.fault.seconds if struck.hit else 0)
         finally:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+            _sent(pid, signal.SIGCONT)
 
     async def _join(self, struck: Struck) -> None:
         process = self._world.process(struck.fault.target)
@@ -90,11 +87,11 @@ class Striker:
         process = self._world.process(name, MODELBUS_SCORER_HTTP_PORT=str(free_port() - slot))
         async with AsyncExitStack() as twin:
             await twin.enter_async_context(aside(self._world.folder / f"twin-{name}", process))
-            await self._frozen(name, struck.fault.seconds)
+            await self._freeze(struck)
             await asyncio.sleep(ZOMBIE_SECONDS)
 
     async def _reset(self, struck: Struck) -> None:
-        self._world.lines[struck.fault.target].reset()
+        struck.hit = self._world.lines[struck.fault.target].reset() > 0
 
     async def _outage(self, struck: Struck) -> None:
         with ExitStack() as over:
@@ -122,5 +119,13 @@ class Striker:
             await until(lambda: trap.sprung, TRAP_SECONDS)
         if line.trap is trap:
             line.trap = None
-        struck.sprung = trap.sprung
+        struck.hit = trap.sprung
         await asyncio.sleep(fault.seconds if trap.sprung else 0)
+
+
+def _sent(pid: int | None, number: signal.Signals) -> bool:
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+            return True
+    return False

@@ -27,8 +27,8 @@ def test_all_came_to_rest(report: Report) -> None:
 
 def test_the_faults_did_strike(report: Report) -> None:
     assert len({struck.fault.kind for struck in report.log}) >= 6
-    assert {"kafka", "scorer-0", "scorer-1"} & report.restarts.keys()
-    assert all(struck.sprung for struck in report.log if struck.fault.kind == "silence after")
+    assert report.missed == [], report.as_json()
+    assert "kafka" in report.restarts
 
 
 def test_there_was_something_to_judge(report: Report) -> None:

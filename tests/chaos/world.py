@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from confluent_kafka import Producer
 from compose.embedded.folder import LOOPBACK
 from compose.embedded.services import processes
 from compose.embedded.stack import Stack
-from compose.embedded.supervisor import Process, Supervisor
+from compose.embedded.supervisor import Process, State, Supervisor
 from schemas.events.base import Event as Said
 from schemas.events.parts import Release
 from schemas.events.registry import StreamApplied
@@ -24,10 +23,11 @@ from tests import scoring_world
 from tests.chaos.judge import Rollout
 from tests.chaos.plan import TRANSACTION_SECONDS, Crew
 from tests.chaos.proxy import KafkaRequests, Proxy, Spotter, delta_commits, postgres_commits
-from tests.scoring_world import changed, envelope_of, free_port, trained
+from tests.scoring_world import changed, envelope_of, free_port, trained, until
 
 STREAM = "chaos"
 START_SECONDS = 120.0
+READY_SECONDS = 30.0
 SETTINGS = {
     "OTEL_TRACES_EXPORTER": "none",
     "MODELBUS_SCORER_TRANSACTION_TIMEOUT_SECONDS": str(TRANSACTION_SECONDS),
@@ -67,19 +67,21 @@ class World:
         run = runs["ingestor" if kind == "ingestor" else name]
         return replace(run, name=name, ready_within_seconds=START_SECONDS)
 
-    def pid(self, name: str) -> int | None:
-        """Of a process or a part; None while it does not run."""
-        states = [*self.supervisor.status(), *self.stack.supervisor.status()]
-        return next(state.pid for state in states if state.name == name)
+    async def ready(self, name: str) -> int | None:
+        """The pid of a process or a part, once it does its work; None when it does not come to that."""
+        with suppress(AssertionError):
+            await until(lambda: self._state(name).ready, READY_SECONDS, every=0.05)
+            return self._state(name).pid
+        return None
 
-    def send(self, name: str, number: signal.Signals) -> None:
-        if pid := self.pid(name):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+    def _state(self, name: str) -> State:
+        return next(state for state in self._states() if state.name == name)
+
+    def _states(self) -> list[State]:
+        return [*self.supervisor.status(), *self.stack.supervisor.status()]
 
     def restarts(self) -> dict[str, int]:
-        states = [*self.supervisor.status(), *self.stack.supervisor.status()]
-        return {state.name: state.restarts for state in states if state.restarts}
+        return {state.name: state.restarts for state in self._states() if state.restarts}
 
     def say(self, event: Said) -> None:
         """Publish a lifecycle event, however long it takes; the producer keeps the order."""

@@ -21,6 +21,8 @@ def test_every_sort_of_fault_comes_before_any_comes_again() -> None:
     plan = planned(1, faults=len(all_sorts), events=1000, crew=CREW)
 
     assert sorted(fault.kind for fault in plan.faults) == sorted(sort.kind for sort in all_sorts)
+    struck = {(fault.kind, fault.target.partition("-")[0], fault.seconds >= 30) for fault in plan.faults}
+    assert {("outage", "s3", True), ("outage", "postgres", True), ("kill", "kafka", False)} <= struck
 
 
 def test_the_brief_plan_is_short_and_holds_faults_of_many_kinds_and_a_commit_that_ends_ambiguously() -> None:
