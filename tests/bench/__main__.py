@@ -1,4 +1,7 @@
-"""`make bench ARGS="throughput latency …"`: figures beside ceilings measured in the same run; a table, and JSON."""
+"""`make bench ARGS="throughput latency …"`: figures beside ceilings measured in the same run; a table, and JSON.
+
+Exit code 1 when an aim was missed.
+"""
 
 import argparse
 import asyncio
@@ -51,6 +54,7 @@ def main() -> None:
     if arguments.json:
         said = {name: [figure.as_json() for figure in figures] for name, figures in found.items()}
         arguments.json.write_text(json.dumps(said, indent=1) + "\n")
+    raise SystemExit(any(figure.holds is False for figures in found.values() for figure in figures))
 
 
 if __name__ == "__main__":

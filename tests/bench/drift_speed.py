@@ -57,7 +57,7 @@ def _measure(say: Say) -> list[Figure]:
         return [
             Figure(
                 what=f"drift of {ROWS:,} rows × {FEATURES:,} features", unit="s", ours=seconds, ceiling=_BOUND_SECONDS,
-                bound="<= 1",
+                most=1,
             ),
             Figure(what="freezing their reference, once a version", unit="s", ours=froze),
             *_evidently(paths, bins, current, Path(folder), say),
@@ -110,7 +110,7 @@ def _evidently(paths: list[Path], bins: Bins, current: Table, folder: Path, say:
         say(f"evidently, {rows:,} × {columns}: {said['seconds']:.1f} s, {said['drifted']:.0f} drifted")
         ours, _ = against(_part(bins, columns), current[:rows, :columns])
         yield Figure(
-            what=f"{rows:,} × {columns}, beside evidently", unit="s", ours=ours, ceiling=said["seconds"], bound="<= 1"
+            what=f"{rows:,} × {columns}, beside evidently", unit="s", ours=ours, ceiling=said["seconds"], most=1
         )
 
 

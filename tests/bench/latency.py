@@ -159,7 +159,7 @@ def _beside(guarantee: str, ours: Millis, ceiling: Millis) -> list[Figure]:
             unit="ms",
             ours=float(np.percentile(ours, percent)),
             ceiling=float(np.percentile(ceiling, percent)),
-            bound="<= 1.3",
+            most=1.3,
         )
         for percent in (50, 99)
     ]
@@ -203,5 +203,5 @@ async def _near_saturation(sides: _Sides) -> list[Figure]:
     against = f"{what}, p99, against p99 at {RATE:.0f}/s"
     return [
         Figure(what=f"{what}, p50", unit="ms", ours=turn.p50),
-        Figure(what=against, unit="ms", ours=turn.p99, ceiling=turn.calm, bound="<= 5"),
+        Figure(what=against, unit="ms", ours=turn.p99, ceiling=turn.calm, most=5),
     ]

@@ -35,6 +35,6 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
             unit="µs a prediction",
             ours=statistics.median(fifty),
             ceiling=statistics.median(one),
-            bound="<= 1.3",
+            most=1.3,
         )
     ]

@@ -62,7 +62,7 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
     return [
         Figure(
             what="monitor beside scorer, 12 floats", unit="events/s", ours=beside.monitored, ceiling=beside.scored,
-            bound=">= 1",
+            least=1,
         ),
         Figure(what="the scorer beside it and alone", unit="events/s", ours=beside.scored, ceiling=alone),
         Figure(what="the monitor alone", unit="events/s", ours=unhurried.monitored, ceiling=alone),

@@ -47,14 +47,14 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
             bad, parked = await asyncio.to_thread(_parked, sent["spoilt"])
     return [
         *(_figure(process, rates) for process in ("scorer", "ingestor")),
-        Figure(what="bad records parked as they were", unit="records", ours=parked, ceiling=bad, bound="= 1"),
+        Figure(what="bad records parked as they were", unit="records", ours=parked, ceiling=bad, least=1, most=1),
     ]
 
 
 def _figure(process: str, rates: Rates) -> Figure:
     what = f"{process}, good records among {BAD_SHARE:.0%} bad ones against good ones alone"
     ours, ceiling = median(rates["spoilt", process]), median(rates["clean", process])
-    return Figure(what=what, unit="events/s", ours=ours, ceiling=ceiling, bound=">= 0.95")
+    return Figure(what=what, unit="events/s", ours=ours, ceiling=ceiling, least=0.95)
 
 
 async def _rates(bench: Bench, sent: dict[str, list[Event]]) -> Rates:

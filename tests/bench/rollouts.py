@@ -30,12 +30,8 @@ class Promise:
     challenger: str
     differs: dict[str, object]
     outcome: str
-    least: float = 0.0
-    most: float = 1.0
-
-    @property
-    def bound(self) -> str:
-        return f"≥ {self.least:.2f}" if self.least else f"≤ {self.most:.2f}"
+    least: float | None = None
+    most: float | None = None
 
 
 PROMISES = (
@@ -95,7 +91,8 @@ async def measure(_: Namespace, say: Say) -> list[Figure]:
             what=f"{promise.challenger}, {promise.outcome.replace('_', ' ')}: {world}",
             unit="share",
             ours=sum(each.outcome == promise.outcome for each in told[world, promise.challenger]) / _SEEDS,
-            bound=promise.bound,
+            least=promise.least,
+            most=promise.most,
         )
         for world in _WORLDS
         for promise in PROMISES
