@@ -98,7 +98,7 @@ def blast_radius(
         model, number = found["model"], found["version"]
         rollouts = list(client.pages(f"/models/{model}/rollouts"))
     served = Served.of(number, (step for rollout in rollouts for step in rollout["steps"]))
-    parts = _count(model, served) if served.revisions else {}
+    parts = counted(model, served) if served.revisions else {}
     whole = total(parts.values())
     withdrawn = next((each["withdrawn"] for each in rollouts if each["version"] == number and each["withdrawn"]), None)
     if as_json:
@@ -118,7 +118,7 @@ def blast_radius(
         say(line)
 
 
-def _count(model: str, served: Served) -> dict[int, Part]:
+def counted(model: str, served: Served) -> dict[int, Part]:
     """Of each partition; only the stretch of the version's revisions is read, for revisions rise in a partition."""
     topic, found = PREDICTIONS.of(model), {}
     first, last = served.revisions[0], served.revisions[-1]

@@ -20,6 +20,7 @@ from services.deployer.committing import Commits, Package
 from services.deployer.consuming import Batch, by_partition, columns_of, consumer_of
 from services.deployer.deliveries import Deliveries
 from services.deployer.domain.pace import Tally
+from services.deployer.domain.portion import Portion
 from services.deployer.measurements import measurements
 from services.deployer.places import Place, Record, Where, read_places
 from services.deployer.sampling import BatchSpans
@@ -61,6 +62,7 @@ class Stream:
         self.beat = time.monotonic()
         self.assigned = False
         self._settings = settings
+        self._portion = Portion(most=math.ceil(settings.batch_records / _PARTS))
         self._view = view
         self._guarantee = guarantee
         self._consumer = consumer_of(kafka, settings, f"modelbus-scorer-{slot}-{guarantee}")
@@ -123,7 +125,7 @@ class Stream:
         Another waits for that transaction, and takes along what comes meanwhile: alone, it would only begin a
         transaction that the records behind it have to wait for.
         """
-        most = self._settings.batch_records
+        most = min(self._settings.batch_records, _PARTS * self._portion.size)
         messages = self._consume(_POLL_SECONDS, most)
         if len(messages) < most:
             self._settle() if messages else self._drain()
@@ -185,15 +187,19 @@ class Stream:
         """Part by part, so that the first can be on their way while the last are scored."""
         if known is not self._known:
             self._scorers, self._known = {}, known
-        part = math.ceil(self._settings.batch_records / _PARTS)
         streams: dict[str, list[Record]] = defaultdict(list)
         for (topic, _), records in batch.items():
             streams[DATA.owner(topic) or ""] += records
         for stream, records in streams.items():
             if stream not in self._scorers:
                 self._scorers[stream] = StreamScorer(known.streams[stream], known)
-            for first in range(0, len(records), part):
-                yield self._scorers[stream].score(columns_of(records[first : first + part]))
+            first = 0
+            while first < len(records):
+                part, began = records[first : first + self._portion.size], time.perf_counter()
+                scored = self._scorers[stream].score(columns_of(part))
+                self._portion.took(time.perf_counter() - began)
+                yield scored
+                first += len(part)
 
     def _switch(self, switches: Iterable[Switch]) -> list[TopicPartition]:
         """Serve under newer revisions; returns the places as they are then, to be committed as a fence."""

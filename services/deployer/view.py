@@ -13,7 +13,7 @@ in memory already takes hold at once: a rollback never waits for S3.
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from queue import SimpleQueue
 from threading import Thread
@@ -43,6 +43,7 @@ from shared.signing import Unverified
 _POLL_SECONDS = 0.1
 _FETCHED_SECONDS = 0.01  # between looks at what is fetched
 _RETRY_SECONDS = (2.0, 4.0, 8.0, 16.0)  # after each fault in a row, the last one from then on
+_LAST_SECONDS = 5.0
 _TRIES_OF_MISSING = 4
 _WARM_UP_ROWS = 256
 log = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ class View:
             self._follow(consumer, stopped)
         finally:
             consumer.close()
+            if self._fetching:  # an interpreter does not end well below ONNX Runtime
+                wait([self._fetching.version], _LAST_SECONDS)
 
     def _follow(self, consumer: Consumer, stopped: Callable[[], bool]) -> None:
         unread = self._assign(consumer)

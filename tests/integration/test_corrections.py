@@ -1,5 +1,6 @@
 """What a fallen version answered is withdrawn: one correction a prediction, however often the deployer is killed."""
 
+import asyncio
 import json
 import random
 import signal
@@ -12,6 +13,8 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
+from cli.radius import Served
+from cli.rollouts import counted
 from compose.embedded.stack import Stack
 from schemas.events.base import Event
 from schemas.events.deployer import CorrectionsPublished, PredictionsWithdrawn, RolloutChanged, RolloutSwitched
@@ -20,7 +23,7 @@ from schemas.records import CorrectionRecord, PredictionRecord
 from schemas.topics import CORRECTIONS, PREDICTIONS
 from shared.reading import Reader
 from tests.integration.test_deployer_rollout import deployer, measured
-from tests.scoring_world import EPOCH, World, scorers, until
+from tests.scoring_world import EPOCH, Scorer, World, scorers, until
 
 pytestmark = pytest.mark.stack
 
@@ -96,6 +99,61 @@ async def test_a_rollback_withdraws_what_the_canary_served_and_nothing_else(stac
     assert (correction.withdrawn_by, correction.arm) == (4, "canary")
     assert "it was wrong" in correction.reason
     assert (headers["ce_type"], headers["ce_causationid"]) == (b"modelbus.record.correction.v1", withdrawn.id.encode())
+
+
+async def test_the_blast_radius_is_what_was_served_and_corrected_through_kills_of_scorers_and_deployer(
+    stack: Stack, tmp_path: Path
+) -> None:
+    world = await World.made("radius")
+    model = world.models[0].model
+
+    def kill(process: Scorer) -> None:
+        process.stop(signal.SIGKILL)
+        process.start()
+
+    with scorers(tmp_path, 2) as pair:
+        with deployer() as process:
+            for version in (1, 2):
+                register(world, version)
+                await until(lambda version=version: switched_to(world, version))  # type: ignore[misc]
+            world.say(measured(model, 2))
+            await until(lambda: switched_to(world, 3))
+            for scorer in pair:
+                feeding = asyncio.create_task(asyncio.to_thread(world.feed, 3000))
+                begun = world.committed()
+                await until(lambda begun=begun: world.committed() > begun, every=0.01)  # type: ignore[misc]
+                kill(scorer)
+                await feeding
+            world.say(rolled_back(world))
+            await until(lambda: revision(world) == 4)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        with deployer():
+            world.feed(1000)
+            await until(lambda: len(published(world)) == 1)
+            await until(lambda: len(world.predictions()) >= len(world.fed))
+
+    world.assert_exactly_once()
+    canary = [each for each in world.predictions() if each["version"] == 2]
+    assert_withdrawn(world, canary)
+    steps = [_step(world, each.event) for each in world.said(RolloutChanged)]
+    parts = counted(model, Served.of(2, steps))
+    served = Counter(each["partition"] for each in canary)
+    assert {partition: part.predictions for partition, part in parts.items()} == {
+        each: served[each] for each in range(4)
+    }
+    assert sum(part.beyond for part in parts.values()) == 0
+
+
+def _step(world: World, changed: Any) -> dict[str, Any]:
+    """A revision as the registry tells it."""
+    said = [each.event for each in world.said(RolloutSwitched)]
+    switched = {str(each.partition): each.offset for each in said if each.revision == changed.revision}  # type: ignore[attr-defined]
+    challenger = changed.challenger and changed.challenger.version
+    return {
+        "revision": changed.revision, "champion": changed.champion.version, "challenger": challenger,
+        "share": changed.share, "switched": switched,
+    }  # fmt: skip
 
 
 def answer(world: World, count: int, version: int, number: int) -> list[dict[str, Any]]:
