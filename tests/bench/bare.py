@@ -2,7 +2,7 @@
 
 Tuned as the scorer is: the same client settings, the same batches, the transaction of a large batch beside the next.
 Without transactions they are the loop that everybody writes: each batch's offsets are committed once it is delivered.
-They decode nothing, score nothing, route nothing, count nothing, so what consumes leaves the lock to what produces.
+They decode nothing, score nothing, route nothing, count nothing.
 """
 
 import argparse
@@ -85,27 +85,30 @@ class _Loop:
         return [] if first is None else [first, *self._consumer.consume(most - 1, 0)]
 
     def _write(self, messages: list[Any]) -> None:
+        """This thread produces, while the other sends the offsets and then commits, as a scorer's do."""
         ends = {message.partition(): message.offset() + 1 for message in messages}
         offsets = [TopicPartition(messages[0].topic(), partition, end) for partition, end in ends.items()]
-        where = [(message.key(), message.partition()) for message in messages]
-        group = self._consumer.consumer_group_metadata() if self._transactional else None
-        self._in_flight = self._thread.submit(self._commit, where, offsets, group)
-
-    def _commit(self, where: list[tuple[bytes, int]], offsets: list[TopicPartition], group: Any) -> None:
+        produced = threading.Event()
         if self._transactional:
             self._producer.begin_transaction()
-            self._producer.send_offsets_to_transaction(offsets, group, 10)
-            self._produce(where)
-            self._producer.commit_transaction(10)
+            group = self._consumer.consumer_group_metadata()
+            self._in_flight = self._thread.submit(self._end_transaction, offsets, group, produced)
         else:
-            self._produce(where)
-            self._producer.flush(10)
-            self._consumer.commit(offsets=offsets, asynchronous=False)
-
-    def _produce(self, where: list[tuple[bytes, int]]) -> None:
+            self._in_flight = self._thread.submit(self._deliver, offsets, produced)
         produce, topic, record = self._producer.produce, self._topic, self._record
-        for key, partition in where:
-            produce(topic, record, key, partition, None, None, 0, HEADERS)
+        for message in messages:
+            produce(topic, record, message.key(), message.partition(), None, None, 0, HEADERS)
+        produced.set()
+
+    def _end_transaction(self, offsets: list[TopicPartition], group: Any, produced: threading.Event) -> None:
+        self._producer.send_offsets_to_transaction(offsets, group, 10)
+        produced.wait()
+        self._producer.commit_transaction(10)
+
+    def _deliver(self, offsets: list[TopicPartition], produced: threading.Event) -> None:
+        produced.wait()
+        self._producer.flush(10)
+        self._consumer.commit(offsets=offsets, asynchronous=False)
 
 
 def main() -> None:
