@@ -252,7 +252,7 @@ class JobRunner:
             await _emit(work, job, outcome.events, telemetry.current_traceparent())
 
     async def _give_back(self, job: Job) -> None:
-        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # then the lease expires
+        with suppress(*AWAY, asyncpg.PostgresError):  # then the lease expires
             await self.pool.execute(QUERIES["release"], job.id, job.lease)
 
 

@@ -22,7 +22,7 @@ from schemas.envelope import Envelope
 from schemas.events.base import Event
 from schemas.topics import TOPIC_OF
 from shared import telemetry
-from shared.postgres import QUERIES, Connection
+from shared.postgres import AWAY, QUERIES, Connection
 
 _BATCH = 100
 _POLL_SECONDS = 1.0
@@ -110,7 +110,7 @@ async def relay(pool: asyncpg.Pool, service: str, producer: AIOKafkaProducer) ->
                 await _lead(connection, service, producer)
         except asyncpg.UndefinedTableError:  # the schema is gone: the service ends, and makes it again when it starts
             raise
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError) as error:
+        except (*AWAY, asyncpg.PostgresError, KafkaError) as error:
             log.warning("outbox relay: %r; trying again", error)
             await asyncio.sleep(_BACK_OFF_SECONDS)
 
@@ -134,7 +134,7 @@ async def _lead(connection: Connection, service: str, producer: AIOKafkaProducer
                 async with asyncio.timeout(_POLL_SECONDS):
                     await woken.wait()
     finally:
-        if not connection.is_closed():
+        with suppress(asyncpg.InterfaceError):  # it has gone, and so has the listener
             await connection.remove_listener(f"{service}_outbox", wake)
 
 

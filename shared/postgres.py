@@ -17,6 +17,7 @@ Connection: TypeAlias = Any  # asyncpg ships no types; a connection or its pool 
 AWAY = (  # Postgres is not there, or is going or coming: whoever needs it waits
     OSError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the client's own state, when a connection ends in the middle of something
     asyncpg.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,
 )

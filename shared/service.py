@@ -22,6 +22,7 @@ from shared.kafka import control_topics, ensure_topics, outbox_producer
 from shared.outbox import relay
 from shared.settings import HttpSettings, KafkaSettings, PostgresSettings, TelemetrySettings
 
+_CANCEL_AGAIN_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
@@ -99,9 +100,11 @@ async def _started(producer: AIOKafkaProducer) -> AsyncIterator[AIOKafkaProducer
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Until all have ended: a clean-up that fails hides from its loop that it was cancelled."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=_CANCEL_AGAIN_SECONDS)
 
 
 async def until_stopped(loops: list[asyncio.Task[None]]) -> None:
@@ -116,6 +119,8 @@ async def until_stopped(loops: list[asyncio.Task[None]]) -> None:
     stop = asyncio.create_task(stopped.wait(), name="stop")
     done, _ = await asyncio.wait({stop, *loops}, return_when=asyncio.FIRST_COMPLETED)
     for task in done - {stop}:
+        if error := task.exception():
+            log.error("%s broke, so all ends: %r", task.get_name(), error)
         await task
         raise RuntimeError(f"{task.get_name()} ended by itself")
     stop.cancel()

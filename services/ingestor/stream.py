@@ -24,6 +24,7 @@ from services.ingestor.settings import Settings
 from services.ingestor.store import Store
 from shared import telemetry
 from shared.errors import Fatal
+from shared.postgres import AWAY
 from shared.settings import KafkaSettings
 from shared.tables import Tables
 
@@ -117,7 +118,7 @@ class Stream:
         try:
             async with self._pool.acquire() as connection:
                 sources = await Store(connection).sources()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (*AWAY, asyncpg.PostgresError) as error:
             log.warning("declarations cannot be looked up: %r", error)
             return
         if sources != self._sources:

@@ -28,6 +28,7 @@ from services.registry.settings import Settings
 from shared.access import check_routes
 from shared.bus import Handler, Handlers
 from shared.objects import Objects
+from shared.postgres import AWAY
 from shared.service import Service, open_service
 from shared.settings import S3Settings
 
@@ -117,6 +118,6 @@ async def expiry(acts: Acts, poll_seconds: float) -> None:
     while True:
         try:
             await acts.refuse_expired()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (*AWAY, asyncpg.PostgresError) as error:
             log.warning("expiry of approvals: %r; trying again", error)
         await asyncio.sleep(poll_seconds)
