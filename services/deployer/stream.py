@@ -107,10 +107,13 @@ class Stream:
         time.sleep(_POLL_SECONDS)
 
     def _subscribe(self) -> None:
-        """Follow the streams there are."""
-        streams = self._view.known.streams.items()
-        topics = frozenset(DATA.of(stream) for stream, spec in streams if spec.guarantee == self._guarantee)
-        self.assigned = self.assigned or not topics  # nothing is declared yet: ready for what will be
+        """Follow the streams there are; none anew while a model of it is awaited, which others may have loaded."""
+        known = self._view.known
+        declared = {DATA.of(each): each for each, spec in known.streams.items() if spec.guarantee == self._guarantee}
+        topics = frozenset(
+            topic for topic, stream in declared.items() if topic in self._subscribed or not known.awaits(stream)
+        )
+        self.assigned = self.assigned or not declared  # nothing is declared yet: ready for what will be
         if topics != self._subscribed and not topics:
             self._consumer.unsubscribe()
         elif topics != self._subscribed:

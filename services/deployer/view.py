@@ -42,10 +42,11 @@ from shared.signing import Unverified
 
 _POLL_SECONDS = 0.1
 _FETCHED_SECONDS = 0.01  # between looks at what is fetched
-_RETRY_SECONDS = (2.0, 4.0, 8.0, 16.0)  # after each fault in a row, the last one from then on
+_RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0)  # after each fault in a row, the last one from then on
 _LAST_SECONDS = 5.0
 _TRIES_OF_MISSING = 4
 _WARM_UP_ROWS = 256
+_Name = tuple[str, int, str]  # of a version: its model, its number, the digest of its bytes
 log = logging.getLogger(__name__)
 
 
@@ -63,7 +64,7 @@ class View:
         self._stream_revisions: dict[str, int] = {}
         self._model_revisions: dict[str, int] = {}
         self._rollouts: dict[str, dict[int, Envelope]] = {}
-        self._tries: dict[tuple[str, int], _Tries] = {}  # that failed
+        self._tries: dict[_Name, _Tries] = {}  # that failed
         self._hopeless: set[tuple[str, int]] = set()
         self._fetching: _Fetching | None = None
 
@@ -150,13 +151,13 @@ class View:
                 self._paint(serving={model: serving})
                 self._rollouts[model] = {each: said for each, said in self._rollouts[model].items() if each > revision}
                 metrics.REVISION.labels(model).set(revision)
-        wanted = [said for model in self._rollouts for said in self._newer(model)]
+        wanted = [(said, self._missing(said)) for model in self._rollouts for said in self._newer(model)]
         if self._fetching is None:
             self._fetch_one_of(wanted)
         if (awaited := self._awaited()) != self.known.awaited:
             self.known = replace(self.known, awaited=awaited)
-        self._memory.keep_only(self.known, wanted)
-        self.complete = self.complete or all(_key(said) in self._tries for said in wanted)
+        self._memory.keep_only(self.known, [said for said, _ in wanted])
+        self.complete = self.complete or all(_name(missing) in self._tries for _, missing in wanted)
 
     def _newer(self, model: str) -> list[Envelope]:
         """What was said of revisions above the one that serves, the highest first; none that can never load."""
@@ -174,13 +175,18 @@ class View:
             return None
         return Serving(changed=changed, said=said, champion=champion, challenger=challenger)
 
-    def _fetch_one_of(self, wanted: Sequence[Envelope]) -> None:
+    def _missing(self, said: Envelope) -> Release:
+        """What is not in memory of a revision that cannot be served."""
+        return next(release for release in releases_of(_changed(said)) if self._memory.get(release) is None)
+
+    def _fetch_one_of(self, wanted: Sequence[tuple[Envelope, Release]]) -> None:
         """Whichever waits the longest for its turn, if the turn of any has come; at first the highest revisions."""
-        turns = {id(said): self._tries.get(_key(said), _UNTRIED).next for said in wanted}
-        said = min(wanted, key=lambda each: turns[id(each)], default=None)
-        if said is not None and turns[id(said)] <= time.monotonic():
-            missing = next(each for each in releases_of(_changed(said)) if self._memory.get(each) is None)
-            self._fetching = _Fetching(said, missing, self._memory.fetch)
+
+        def turn(each: tuple[Envelope, Release]) -> float:
+            return self._tries.get(_name(each[1]), _UNTRIED).next
+
+        if wanted and turn(first := min(wanted, key=turn)) <= time.monotonic():
+            self._fetching = _Fetching(*first, self._memory.fetch)
 
     def _collect(self) -> None:
         if self._fetching is None or not self._fetching.version.done():
@@ -200,16 +206,16 @@ class View:
         )
 
     def _failed(self, said: Envelope, release: Release, error: Exception) -> None:
-        changed, key = _changed(said), _key(said)
-        before, is_missing = self._tries.get(key, _UNTRIED), isinstance(error, Missing)
+        changed, name = _changed(said), _name(release)
+        before, is_missing = self._tries.get(name, _UNTRIED), isinstance(error, Missing)
         pause = _RETRY_SECONDS[min(before.failed, len(_RETRY_SECONDS) - 1)]
         tries = _Tries(before.failed + 1, before.missing + is_missing, time.monotonic() + pause)
-        self._tries[key] = tries
+        self._tries[name] = tries
         metrics.LOAD_FAILURES.labels(changed.model).inc()
         log.warning("%s:%s at revision %s: %r", changed.model, release.version, changed.revision, error)
         hopeless = isinstance(error, Refusal | Tampered)
         if hopeless:
-            self._hopeless.add(key)
+            self._hopeless.add((changed.model, changed.revision))
         if hopeless or (is_missing and tries.missing == _TRIES_OF_MISSING):
             event = LoadFailed(
                 model=changed.model,
@@ -218,8 +224,8 @@ class View:
                 explanation=f"scorer {self._slot}: {type(error).__name__}: {error}",
                 cause="integrity" if isinstance(error, Unverified | Tampered) else "unloadable",
             )
-            name = f"load-failed/{changed.model}/{changed.revision}/{release.version}/{self._slot}"
-            self.asides.put(follow_up(said, event, name))
+            event_id = f"load-failed/{changed.model}/{changed.revision}/{release.version}/{self._slot}"
+            self.asides.put(follow_up(said, event, event_id))
 
 
 class _Tries(NamedTuple):
@@ -254,7 +260,7 @@ class Memory:
     def __init__(self, objects: Objects, signing: SigningSettings) -> None:
         self._objects = objects
         self._signing = signing
-        self._versions: dict[tuple[str, int, str], Version] = {}
+        self._versions: dict[_Name, Version] = {}
 
     def get(self, release: Release) -> Version | None:
         """The version, if it is there and nothing else was said of it."""
@@ -305,12 +311,7 @@ def _changed(said: Envelope) -> RolloutChanged:
     return said.event
 
 
-def _key(said: Envelope) -> tuple[str, int]:
-    changed = _changed(said)
-    return changed.model, changed.revision
-
-
-def _name(release: Release) -> tuple[str, int, str]:
+def _name(release: Release) -> _Name:
     return release.candidate.model, release.version, release.candidate.onnx.digest
 
 

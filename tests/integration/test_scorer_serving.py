@@ -197,21 +197,53 @@ async def test_a_partition_that_was_held_back_when_it_left_is_read_when_it_comes
     stack: Stack, tmp_path: Path
 ) -> None:
     world = await World.made("return")
-    release = world.release(1)
-    world.say(changed(1, release))
-    await world.remove(release)
+    first, second = world.release(1), world.release(2)
+    world.say(changed(1, first))
+    world.say(changed(2, second))
 
     with scorers(tmp_path) as [one]:
+        await until(all_switched(world, 2))
+        one.stop(signal.SIGKILL)
+        await world.remove(second)
+        one.start()
         await until(lambda: "held back" in one.log())
         other = Scorer(1, tmp_path)
         try:
             await until(lambda: "held back" in other.log())
-            world.release(1)
-            await until(all_switched(world))
+            world.release(2)
+            world.feed(500)
+            await until(all_answered(world))
         finally:
             assert other.stop() == 0
         world.feed(500)
         await until(all_answered(world))
+
+    world.assert_exactly_once()
+
+
+async def test_a_scorer_that_can_load_nothing_takes_no_partitions_from_one_that_has(
+    stack: Stack, tmp_path: Path
+) -> None:
+    world = await World.made("spared")
+    release = world.release(1)
+    world.say(changed(1, release))
+
+    with scorers(tmp_path) as [one]:
+        await until(all_switched(world))
+        await world.remove(release)
+        other = Scorer(1, tmp_path)
+        try:
+            await until(lambda: "is not in the store" in other.log())
+            world.feed(1000)
+            await until(all_answered(world))
+            assert "data.spared" not in other.log()
+            world.release(1)
+            await until(lambda: "data.spared" in other.log())
+            assert one.stop() == 0
+            world.feed(500)
+            await until(all_answered(world))
+        finally:
+            assert other.stop() == 0
 
     world.assert_exactly_once()
 
