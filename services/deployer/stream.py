@@ -113,7 +113,7 @@ class Stream:
         topics = frozenset(
             topic for topic, stream in declared.items() if topic in self._subscribed or not known.awaits(stream)
         )
-        self.assigned = self.assigned or not declared  # nothing is declared yet: ready for what will be
+        self.assigned = self.assigned or not topics  # there is none that it could serve yet: ready for what will be
         if topics != self._subscribed and not topics:
             self._consumer.unsubscribe()
         elif topics != self._subscribed:
