@@ -85,28 +85,34 @@ class _Loop:
         return [] if first is None else [first, *self._consumer.consume(most - 1, 0)]
 
     def _write(self, messages: list[Any]) -> None:
-        """This thread produces, while the other sends the offsets and then commits, as a scorer's do."""
+        """This thread produces, as a scorer's does; the other commits.
+
+        A large batch is produced while its offsets are sent. A small one after that: records that ask to join a
+        transaction, while the broker still ends the one before, ask again 20 ms later.
+        """
         ends = {message.partition(): message.offset() + 1 for message in messages}
         offsets = [TopicPartition(messages[0].topic(), partition, end) for partition, end in ends.items()]
-        produced = threading.Event()
-        if self._transactional:
-            self._producer.begin_transaction()
-            group = self._consumer.consumer_group_metadata()
-            self._in_flight = self._thread.submit(self._end_transaction, offsets, group, produced)
-        else:
-            self._in_flight = self._thread.submit(self._deliver, offsets, produced)
+        if not self._transactional:
+            self._produce(messages)
+            self._in_flight = self._thread.submit(self._deliver, offsets)
+            return
+        self._producer.begin_transaction()
+        sent = self._thread.submit(self._send, offsets, self._consumer.consumer_group_metadata())
+        if len(messages) < _WORTH_OVERLAPPING:
+            sent.result()
+        self._produce(messages)
+        sent.result()
+        self._in_flight = self._thread.submit(self._producer.commit_transaction, 10)
+
+    def _produce(self, messages: list[Any]) -> None:
         produce, topic, record = self._producer.produce, self._topic, self._record
         for message in messages:
             produce(topic, record, message.key(), message.partition(), None, None, 0, HEADERS)
-        produced.set()
 
-    def _end_transaction(self, offsets: list[TopicPartition], group: Any, produced: threading.Event) -> None:
+    def _send(self, offsets: list[TopicPartition], group: Any) -> None:
         self._producer.send_offsets_to_transaction(offsets, group, 10)
-        produced.wait()
-        self._producer.commit_transaction(10)
 
-    def _deliver(self, offsets: list[TopicPartition], produced: threading.Event) -> None:
-        produced.wait()
+    def _deliver(self, offsets: list[TopicPartition]) -> None:
         self._producer.flush(10)
         self._consumer.commit(offsets=offsets, asynchronous=False)
 

@@ -6,7 +6,7 @@ system that stalls is charged for all that waited (no coordinated omission). The
 
 import asyncio
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +24,8 @@ from tests.bench.figures import Figure, Say, middle_of
 from tests.bench.scorer import FEATURES, Bench, boosted, events_of, running_bench, stream_of
 from tests.scoring_world import scorers
 
-TURNS = 3
+TURNS, TURNS_AT_REST = 3, 5
+PERCENTILES = (50, 99)
 SECONDS = 15.0
 _SUSTAINED_SECONDS = 3 * SECONDS  # what is found in a shorter look is the machine's good moments
 WARM_UP_SECONDS = 3.0
@@ -36,6 +37,7 @@ _KEPT_UP = 0.98
 _LOOK_SECONDS = 4.0
 _BACKLOG_MS = 500.0
 Millis = NDArray[np.float64]
+Percentiles = dict[int, float]
 STREAMS = {
     "exactly_once": stream_of("exact", FEATURES),
     "at_least_once": stream_of("quick", FEATURES, guarantee="at_least_once"),
@@ -48,10 +50,9 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
         with running_clients() as clients:
             for stream in STREAMS.values():
                 await bench.serve(stream, {stream.stream: boosted(stream)})
-            figures = []
-            for guarantee, stream in STREAMS.items():
-                ours, ceiling = await _turns(_Sides(bench, clients, stream))
-                figures += _beside(guarantee, ours, ceiling)
+            figures = list[Figure]()
+            for stream in STREAMS.values():
+                figures += await _beside(_Sides(bench, clients, stream))
             figures += await _near_saturation(_Sides(bench, clients, STREAMS["exactly_once"]))
     return figures
 
@@ -138,31 +139,32 @@ class _Side:
         return sent.result(), arrived.result()
 
 
-async def _turns(sides: _Sides) -> tuple[Millis, Millis]:
-    """The scorer and the bare loop one after the other, so that noise meets both."""
-    ours, ceiling = [], []
-    for turn in range(TURNS):
+async def _beside(sides: _Sides) -> list[Figure]:
+    """The scorer and the bare loop one after the other, so that noise meets both; of each percentile the turn between.
+
+    The first turn warms the broker up and does not count.
+    """
+    turns = list[tuple[Percentiles, Percentiles]]()
+    for number in range(1 + TURNS_AT_REST):
         with sides.bare() as side:
-            ceiling.append(await asyncio.to_thread(side.delays, RATE))
+            ceiling = await asyncio.to_thread(side.delays, RATE)
         with sides.scorer() as side:
-            ours.append(await asyncio.to_thread(side.delays, RATE))
-        medians = [float(np.median(delays[-1])) for delays in (ours, ceiling)]
-        said = f"{medians[0]:.1f} of {medians[1]:.1f} ms"
-        sides.bench.say(f"{sides.stream.guarantee}, turn {turn + 1} of {TURNS}: {said}")
-    return np.concatenate(ours), np.concatenate(ceiling)
+            ours = await asyncio.to_thread(side.delays, RATE)
+        turns.append((_percentiles(ours), _percentiles(ceiling)))
+        told = ", ".join(f"p{p} {turns[-1][0][p]:.1f} of {turns[-1][1][p]:.1f} ms" for p in PERCENTILES)
+        sides.bench.say(f"{sides.stream.guarantee}, turn {number} of {TURNS_AT_REST}: {told}")
+    return [_between(sides.stream.guarantee, percent, turns[1:]) for percent in PERCENTILES]
 
 
-def _beside(guarantee: str, ours: Millis, ceiling: Millis) -> list[Figure]:
-    return [
-        Figure(
-            what=f"{guarantee}, {RATE:.0f} events/s, p{percent}",
-            unit="ms",
-            ours=float(np.percentile(ours, percent)),
-            ceiling=float(np.percentile(ceiling, percent)),
-            most=1.3,
-        )
-        for percent in (50, 99)
-    ]
+def _percentiles(delays: Millis) -> Percentiles:
+    return {percent: float(np.percentile(delays, percent)) for percent in PERCENTILES}
+
+
+def _between(guarantee: str, percent: int, turns: Sequence[tuple[Percentiles, Percentiles]]) -> Figure:
+    pairs = [(ours[percent], ceiling[percent]) for ours, ceiling in turns]
+    ours, ceiling = middle_of(pairs, lambda pair: pair[0] / pair[1])
+    what = f"{guarantee}, {RATE:.0f} events/s, p{percent}"
+    return Figure(what=what, unit="ms", ours=ours, ceiling=ceiling, most=1.3)
 
 
 class _Turn(NamedTuple):
