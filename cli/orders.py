@@ -102,7 +102,7 @@ def version_path(version: str) -> str:
         typer.BadParameter: it is not MODEL:VERSION.
     """
     model, _, number = version.rpartition(":")
-    if not model or not number.isdecimal():
+    if not model or not number.isdecimal() or not 1 <= int(number) <= VERSION_LIMIT:
         raise typer.BadParameter(f"expected MODEL:VERSION, such as flight-delay:3, got {version!r}")
     return f"/models/{_name(model)}/versions/{int(number)}"
 

@@ -33,6 +33,8 @@ def one_prediction_an_event(counts: Mapping[str, Count]) -> Check:
     if faults:
         examples = [example for count in counts.values() for example in count.examples]
         return Check(False, f"faults: {listed(faults)}; such as {examples[:10]}")
+    if silent := sorted(model for model, count in counts.items() if not count.answered_once):
+        return Check(None, f"not due: nothing has been answered by {', '.join(silent)}; {listed(told)}")
     return Check(True, f"accepted events answered exactly once, the others before a first champion: {listed(told)}")
 
 

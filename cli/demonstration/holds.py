@@ -54,6 +54,8 @@ class Holds:
                 self._reach(event.run_id, "ended")
             case ModelRegistered():
                 self._reach(event.release.candidate.run_id, "ended")
+                if event.approval == "none":  # a first champion is on its way: events that it misses are never answered
+                    self._ordered.setdefault(event.model, 1)
             case RolloutChanged():
                 self._ordered[event.model] = max(event.revision, self._ordered.get(event.model, 0))
             case RolloutSwitched():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from tests.chaos.plan import Fault
 from tests.chaos.proxy import BOTH, Trap, Weather
-from tests.chaos.world import World, aside
+from tests.chaos.world import READY_SECONDS, World, aside
 from tests.scoring_world import free_port, until
 
 RESET_SOON_SECONDS = 0.1
@@ -91,7 +91,11 @@ class Striker:
             await asyncio.sleep(ZOMBIE_SECONDS)
 
     async def _reset(self, struck: Struck) -> None:
-        struck.hit = self._world.lines[struck.fault.target].reset() > 0
+        line = self._world.lines[struck.fault.target]
+        with suppress(AssertionError):
+            await until(lambda: line.reset() > 0, READY_SECONDS, every=0.05)
+            return
+        struck.hit = False
 
     async def _outage(self, struck: Struck) -> None:
         with ExitStack() as over:

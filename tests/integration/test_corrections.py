@@ -104,7 +104,7 @@ async def test_a_rollback_withdraws_what_the_canary_served_and_nothing_else(stac
 async def test_the_blast_radius_is_what_was_served_and_corrected_through_kills_of_scorers_and_deployer(
     stack: Stack, tmp_path: Path
 ) -> None:
-    world = await World.made("radius")
+    world = await World.made("corrected")
     model = world.models[0].model
 
     def kill(process: Scorer) -> None:

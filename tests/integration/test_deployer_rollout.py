@@ -155,15 +155,15 @@ async def test_corrections_are_due_once_no_partition_is_served_by_the_fallen_ver
     due = []
     for partition, revision in ((0, 4), (1, 3), (1, 4)):
         await hear(pool, switched(partition, revision), f"s{partition}{revision}")
-        due.append(await Store(pool).due_correction())
+        due.append(await Store(pool).due_corrections())
 
-    assert due[:2] == [None, None]
-    assert due[2] is not None
-    assert (due[2].version, due[2].from_revision, due[2].until_revision, due[2].revision) == (2, 3, 3, 4)
+    assert due[:2] == [[], []]
+    [fallen] = due[2]
+    assert (fallen.version, fallen.from_revision, fallen.until_revision, fallen.revision) == (2, 3, 3, 4)
     [said] = [each for each in await spoken(pool) if isinstance(each.event, PredictionsWithdrawn)]
-    assert said.id == due[2].event_id
-    await Store(pool).corrected(due[2])
-    assert await Store(pool).due_correction() is None
+    assert said.id == fallen.event_id
+    await Store(pool).corrected(fallen)
+    assert await Store(pool).due_corrections() == []
 
 
 @contextmanager

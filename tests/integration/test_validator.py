@@ -269,14 +269,14 @@ def other_seed(spec: Any) -> Any:
     return spec.training.model_copy(update={"trials": 2, "estimators": ("logistic_regression",)})
 
 
-async def test_onnx_of_other_columns_fails_the_signature(world: World) -> None:
+async def test_onnx_of_other_columns_is_not_loaded(world: World) -> None:
     spec = parts.model_spec(world.stream, "x", "kind")
     narrow = parts.trained(spec, world.stream, world.cut)
 
     gates = judge(parts.resealed(world.good.model_copy(update={"onnx": narrow.onnx})))
 
-    assert "signature" in failed(gates)
-    assert "4 columns" in gates["signature"].reason
+    assert "safety" in failed(gates)
+    assert "Got: 4 Expected: 2" in gates["safety"].reason
 
 
 async def test_a_reference_without_bins_is_unsafe(world: World) -> None:

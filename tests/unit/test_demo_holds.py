@@ -22,7 +22,7 @@ REQUESTED = TrainingRequested.model_construct(**RUN)
 TRAINED = ModelTrained.model_construct(**RUN)
 VALIDATED = ModelValidated.model_construct(**RUN)
 RELEASE = Release.model_construct(version=1, candidate=Candidate.model_construct(run_id="m-1"))
-REGISTERED = ModelRegistered.model_construct(model="m", release=RELEASE)
+REGISTERED = ModelRegistered.model_construct(model="m", release=RELEASE, approval="required")
 
 
 def changed(revision: int) -> RolloutChanged:
@@ -66,6 +66,17 @@ def test_only_the_switch_of_a_rollout_holds_so_that_its_labels_can_mature() -> N
     rollout.hear(switched(1, 1))
 
     assert rollout.reason(0.0) is None
+
+
+def test_time_waits_for_a_first_champion_that_needs_no_approval() -> None:
+    registered = holds(REGISTERED.model_copy(update={"approval": "none"}))
+    assert registered.reason(0.0) == "switch"
+
+    for partition in (0, 1):
+        registered.hear(switched(partition, 1))
+    assert registered.reason(0.0) is None
+    registered.hear(REGISTERED.model_copy(update={"approval": "none"}))
+    assert registered.reason(0.0) is None
 
 
 def test_a_partition_that_skips_a_revision_has_switched() -> None:
