@@ -37,6 +37,7 @@ _OPERATORS: Final = frozenset(_LISTED.split())
 _RUNTIME_ERRORS: Final = tuple(
     each for each in vars(state).values() if isinstance(each, type) and issubclass(each, Exception)
 )
+_FIRST_ROWS: Final = (1, 256)
 _ORT_FORMAT: Final = b"ORTM"  # the runtime's own format, at its fifth byte: it would be read past our look
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Model:
     """A loaded version."""
 
     def __init__(self, data: bytes, signature: Signature) -> None:
-        """Load from bytes, and answer a row of zeros.
+        """Load from bytes, and warm up: answer a row of zeros, and many.
 
         Raises:
             UnsafeModel: not ONNX, external data, operators outside the standard domains, another input or output, or
@@ -79,13 +80,17 @@ class Model:
         self._input = inputs[0].name
         self._output = "probabilities" if signature.classes else outputs[0]
         with _refusing():
-            self._run(np.zeros((1, len(signature.features)), dtype=np.float32))
+            for rows in _FIRST_ROWS:
+                self._scores(self._run(np.zeros((rows, len(signature.features)), dtype=np.float32)), rows)
 
     def score(self, inputs: Inputs) -> Scores:
         """Score a batch, float32 (n, features); NaN where the runtime refuses a row, as of a new category."""
-        raw = self._rows(inputs).astype(np.float64)
+        return self._scores(self._rows(inputs), len(inputs))
+
+    def _scores(self, answers: Inputs, rows: int) -> Scores:
+        raw = answers.astype(np.float64)
         if not self._classes:
-            return Scores(score=raw.reshape(len(inputs)), probabilities=None)
+            return Scores(score=raw.reshape(rows), probabilities=None)
         return Scores(score=raw[:, 1] if len(self._classes) == 2 else raw.max(axis=1), probabilities=raw)
 
     def _run(self, inputs: Inputs) -> Inputs:
@@ -108,10 +113,12 @@ class Model:
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    """What the runtime does not take is no model: the same bytes fail again."""
+    """What the runtime does not take, or answers in another shape, is no model: the same bytes fail again."""
     try:
         yield
-    except _RUNTIME_ERRORS as error:
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:
         raise UnsafeModel(f"ONNX Runtime refuses it: {error}") from error
 
 

@@ -19,7 +19,6 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, NamedTuple
 
-import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from schemas import envelope
@@ -45,7 +44,6 @@ _FETCHED_SECONDS = 0.01  # between looks at what is fetched
 _RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0)  # after each fault in a row, the last one from then on
 _LAST_SECONDS = 5.0
 _TRIES_OF_MISSING = 4
-_WARM_UP_ROWS = 256
 _Name = tuple[str, int, str]  # of a version: its model, its number, the digest of its bytes
 log = logging.getLogger(__name__)
 
@@ -300,10 +298,7 @@ def loaded(release: Release, data: bytes) -> Version:
     Raises:
         UnsafeModel: they are not a model that may be loaded, or one that cannot answer.
     """
-    signature = release.candidate.signature
-    model = Model(data, signature)
-    model.score(np.zeros((_WARM_UP_ROWS, len(signature.features)), dtype=np.float32))
-    return Version(release=release, model=model)
+    return Version(release=release, model=Model(data, release.candidate.signature))
 
 
 def _changed(said: Envelope) -> RolloutChanged:

@@ -91,3 +91,13 @@ def test_what_does_not_answer_a_row_of_zeros_is_refused() -> None:
     two = SIGNATURE.model_copy(update={"features": SIGNATURE.features * 2})
     with pytest.raises(UnsafeModel, match="invalid dimensions"):
         Model(good().SerializeToString(), two)
+
+
+def test_what_answers_one_row_and_not_many_or_in_another_shape_is_refused() -> None:
+    one = good()
+    one.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    with pytest.raises(UnsafeModel, match="Got: 256 Expected: 1"):
+        Model(one.SerializeToString(), SIGNATURE)
+    flat = graph(helper.make_node("ReduceMax", ["x"], ["probabilities"], axes=[1], keepdims=0))
+    with pytest.raises(UnsafeModel, match="ONNX Runtime refuses it"):
+        Model(flat.SerializeToString(), SIGNATURE)
