@@ -169,21 +169,26 @@ async def test_a_version_that_does_not_load_is_said_and_the_old_one_goes_on(stac
     assert {each["revision"] for each in world.predictions()} == {1}
 
 
+async def hold_back(world: World, scorer: Scorer) -> None:
+    """Let it serve version 2, and start again with records to answer where it can load version 1 only."""
+    first, second = world.release(1), world.release(2)
+    world.say(changed(1, first))
+    world.say(changed(2, second))
+    await until(all_switched(world, 2))
+    scorer.stop(signal.SIGKILL)
+    await world.remove(second)
+    world.feed(200)
+    scorer.start()
+    await until(lambda: "held back" in scorer.log())
+
+
 async def test_a_new_owner_serves_nothing_below_what_its_partitions_were_served_under(
     stack: Stack, tmp_path: Path
 ) -> None:
     world = await World.made("fence")
-    first, second = world.release(1), world.release(2)
-    world.say(changed(1, first))
-    world.say(changed(2, second))
 
     with scorers(tmp_path) as [scorer]:
-        await until(all_switched(world, 2))
-        scorer.stop(signal.SIGKILL)
-        await world.remove(second)  # the new owner can load version 1 only
-        world.feed(200)
-        scorer.start()
-        await until(lambda: "held back" in scorer.log())
+        await hold_back(world, scorer)
         assert world.predictions() == []
         world.release(2)
         await until(all_answered(world))
@@ -197,16 +202,9 @@ async def test_a_partition_that_was_held_back_when_it_left_is_read_when_it_comes
     stack: Stack, tmp_path: Path
 ) -> None:
     world = await World.made("return")
-    first, second = world.release(1), world.release(2)
-    world.say(changed(1, first))
-    world.say(changed(2, second))
 
     with scorers(tmp_path) as [one]:
-        await until(all_switched(world, 2))
-        one.stop(signal.SIGKILL)
-        await world.remove(second)
-        one.start()
-        await until(lambda: "held back" in one.log())
+        await hold_back(world, one)
         other = Scorer(1, tmp_path)
         try:
             await until(lambda: "held back" in other.log())
