@@ -51,7 +51,7 @@ PLAIN := shared/libplain.so
 
 $(PLAIN): shared/plain.c
 	@rm -f $@
-	$(CC) -O2 -std=c11 -Wall -Wextra -shared -fPIC -o $@ $< || echo "without a C compiler ingest is slower, and a test fails"
+	$(CC) -O2 -std=c11 -Wall -Wextra -shared -fPIC -o $@ $< || echo "without a C compiler records are read more slowly, and a test fails"
 
 $(VENV)/.installed: requirements.lock pyproject.toml | $(UV) $(PLAIN)
 	test -x $(RUN)/python || $(UV) venv --python-preference only-system --python ">=3.11,<3.14" $(VENV)

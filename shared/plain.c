@@ -11,7 +11,7 @@
 
 #define TIME_BYTES 40
 enum { FLOAT, BOOL, CATEGORY, OPTIONAL = 4 };
-enum { ID, ENTITY, TEXTS }; /* texts of a record: these, then the features' */
+enum { TIME = -1, ID, ENTITY, TEXTS }; /* texts of a record: these, then the features' */
 
 struct columns { /* of n records; matrix and spans column after column */
     int64_t n, features, most_bytes, most_letters; /* of a record; of its id and of its entity */
@@ -160,6 +160,41 @@ static int time_of(const uint8_t *at, int length, int64_t *micros) {
     return 1;
 }
 
+static uint8_t *digits(uint8_t *at, int64_t value, int count) {
+    for (int each = count - 1; each >= 0; each--, value /= 10) at[each] = (uint8_t)('0' + value % 10);
+    return at + count;
+}
+
+static uint8_t *joined(uint8_t *at, int64_t value, int count, uint8_t byte) {
+    at = digits(at, value, count);
+    *at = byte;
+    return at + 1;
+}
+
+/* 2013-01-01T10:17:00[.123456]Z of microseconds, as the shared encoder writes it. */
+static uint8_t *time_text(uint8_t *at, int64_t micros) {
+    int64_t seconds = micros / 1000000, fraction = micros % 1000000;
+    if (fraction < 0) seconds--, fraction += 1000000;
+    int64_t days = seconds / 86400, second = seconds % 86400;
+    if (second < 0) days--, second += 86400;
+    int64_t z = days + 719468, era = z / 146097, of_era = z - era * 146097; /* Hinnant, civil_from_days; years > 0 */
+    int64_t y = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    int64_t of_year = of_era - (365 * y + y / 4 - y / 100), m = (5 * of_year + 2) / 153;
+    int64_t month = m < 10 ? m + 3 : m - 9;
+    at = joined(at, y + era * 400 + (month <= 2), 4, '-');
+    at = joined(at, month, 2, '-');
+    at = joined(at, of_year - (153 * m + 2) / 5 + 1, 2, 'T');
+    at = joined(at, second / 3600, 2, ':');
+    at = joined(at, second / 60 % 60, 2, ':');
+    at = digits(at, second % 60, 2);
+    if (fraction) {
+        *at++ = '.';
+        at = digits(at, fraction, 6);
+    }
+    *at = 'Z';
+    return at + 1;
+}
+
 /* The feature of this name, most often the one after the last. */
 static int64_t feature_of(const struct columns *c, const uint8_t *name, int64_t length, int64_t likely) {
     for (int64_t tried = 0; tried < c->features; tried++) {
@@ -271,4 +306,20 @@ void modelbus_texts(const struct columns *c, int64_t which, int32_t *offsets, ui
         end += c->lengths[cell];
     }
     offsets[c->n] = end;
+}
+
+/* Ids, entities or times, a line each, which are empty for records that are not plain; returns the bytes written. */
+int64_t modelbus_lines(const struct columns *c, int64_t which, uint8_t *lines) {
+    uint8_t *at = lines;
+    for (int64_t row = 0; row < c->n; row++, *at++ = '\n') {
+        if (!c->plain[row]) continue;
+        if (which == TIME) {
+            at = time_text(at, c->times[row]);
+            continue;
+        }
+        int64_t cell = which * c->n + row;
+        memcpy(at, c->blob + c->starts[cell], (size_t)c->lengths[cell]);
+        at += c->lengths[cell];
+    }
+    return at - lines;
 }

@@ -110,16 +110,12 @@ class StreamDecoder:
         features = list(spec.features.values())
         self._codes = [_Codes(each) if isinstance(each, CategoryFeature) else None for each in features]
         self._categories = [index for index, codes in enumerate(self._codes) if codes is not None]
-        self._lows, self._highs = (np.array(bounds) for bounds in zip(*map(_bounds, features), strict=True))
+        self._lows, self._highs = bounds_of(spec)
         self._pack = struct.Struct(f"{len(features)}d").pack
 
     def decode(self, values: Sequence[bytes | None]) -> Batch:
         """Decode a batch; refusals are in the result, nothing is raised."""
         return self._checked(*self._in_runs(values))
-
-    def out_of_range(self, matrix: Matrix) -> NDArray[np.bool_]:
-        """Which numbers of a stream's matrix need a word; where there is none, or a code, none do."""
-        return (matrix < self._lows) | (matrix > self._highs)
 
     def _in_runs(self, values: Sequence[bytes | None]) -> tuple[list[Record], list[int], list[RefusedRecord]]:
         """The good ones, their positions, and the others: no line of Python runs for a record between two bad ones."""
@@ -172,7 +168,7 @@ class StreamDecoder:
     def _checked(self, records: list[Record], positions: list[int], refused: list[RefusedRecord]) -> Batch:
         """Flag or refuse what is out of range or unseen, refuse odd years; the other records keep their order."""
         batch = Batch(records=records, positions=positions, matrix=self._matrix(records), refused=refused)
-        odd = self.out_of_range(batch.matrix)
+        odd = (batch.matrix < self._lows) | (batch.matrix > self._highs)
         odd[:, self._categories] = np.isnan(batch.matrix[:, self._categories])
         dropped = _odd_years(records)
         if not dropped and not odd.any():
@@ -216,8 +212,13 @@ def _numbers(column: tuple[float | None, ...]) -> "array[float] | NDArray[np.flo
         return np.array(column, dtype=np.float64)
 
 
+def bounds_of(spec: StreamSpec) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lows and highs (features,): what is below or above needs a word; infinite where nothing does."""
+    lows, highs = zip(*map(_bounds, spec.features.values()), strict=True)
+    return np.array(lows), np.array(highs)
+
+
 def _bounds(feature: Feature) -> tuple[float, float]:
-    """What is below or above needs a word."""
     if not isinstance(feature, FloatFeature):
         return -np.inf, np.inf
     low, high = feature.min, feature.max

@@ -179,7 +179,7 @@ class Publication:
         said = [
             ("ce_id", correction.id.encode()),
             ("ce_subject", key),
-            ("ce_time", correction.time.isoformat().encode()),
+            ("ce_time", ENCODER.encode(correction.time).strip(b'"')),
         ]
         while True:
             try:

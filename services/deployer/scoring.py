@@ -15,12 +15,12 @@ from typing import NamedTuple
 from schemas.specs import StreamSpec
 from services.deployer import metrics
 from services.deployer.answers import Answers, answers_of
+from services.deployer.decoding import ColumnDecoder, Columns
 from services.deployer.domain.arms import is_canary
 from services.deployer.domain.pace import Compared, compared
 from services.deployer.predictions import Arm, Output, Rows, Taken, exploring, outputs_of, rows_of
 from services.deployer.serving import Known, Serving, Version
 from shared.matrix import Matrix, Projection
-from shared.records import Batch, StreamDecoder
 
 
 @dataclass(kw_only=True)
@@ -72,7 +72,7 @@ class StreamScorer:
 
     def __init__(self, spec: StreamSpec, known: Known) -> None:
         self._spec = spec
-        self._decoder = StreamDecoder(spec)
+        self._decoder = ColumnDecoder(spec)
         models = known.models_of(spec.stream)
         self._serving = [known.serving[model] for model in models if model in known.serving]
         self._unserved = [model for model in models if model not in known.serving]
@@ -85,30 +85,30 @@ class StreamScorer:
 
     def score(self, taken: Taken) -> Scored:
         """Answer a batch; refused records are skipped and counted, the ingestor parks them."""
-        batch = self._decoder.decode(taken.values)
-        scored = Scored(refused=Counter((self._spec.stream, refusal.reason) for refusal in batch.refused))
-        if not batch.records:
+        columns = self._decoder.decode(taken.values)
+        scored = Scored(refused=Counter((self._spec.stream, refusal.reason) for refusal in columns.refused))
+        if not columns.ids:
             return scored
-        accepted = taken.at(batch.positions) if batch.refused else taken
-        rows = rows_of(batch, accepted)
+        accepted = taken.at(columns.positions) if columns.refused else taken
+        rows = rows_of(columns, accepted)
         scored.keyed_otherwise[self._spec.stream] = sum(map(ne, rows.keys, accepted.keys))
         scored.unserved.update(dict.fromkeys(self._unserved, len(rows.ids)))
         for serving in self._serving:
-            self._answer(serving, batch, rows, scored)
+            self._answer(serving, columns, rows, scored)
         return scored
 
-    def _answer(self, serving: Serving, batch: Batch, rows: Rows, scored: Scored) -> None:
+    def _answer(self, serving: Serving, columns: Columns, rows: Rows, scored: Scored) -> None:
         """Both arms' records in the order of the input, so that each partition of an output has the input's order."""
         canary = _canary_rows(serving, rows)
         arms: list[Arm] = ["shadow" if chosen else "champion" for chosen in canary]
-        of_champion = self._timed(serving.champion, batch)
+        of_champion = self._timed(serving.champion, columns)
         champion = self._outputs(serving, of_champion.answers, arms, rows)
         scored.note(serving.champion, arms, champion)
         if serving.challenger is None:
             scored.outputs += filter(None, champion)
             return
         arms = ["canary" if chosen else "shadow" for chosen in canary]
-        of_challenger = self._timed(serving.challenger, batch)
+        of_challenger = self._timed(serving.challenger, columns)
         challenger = self._outputs(serving, of_challenger.answers, arms, rows)
         scored.note(serving.challenger, arms, challenger)
         scored.compared.append(_compared(serving, of_champion, of_challenger))
@@ -119,13 +119,13 @@ class StreamScorer:
             answers, rows = exploring(answers, rows, serving.changed.model, explore)
         return outputs_of(serving.changed, answers, arms, rows)
 
-    def _timed(self, version: Version, batch: Batch) -> "_Timed":
+    def _timed(self, version: Version, columns: Columns) -> "_Timed":
         began = time.perf_counter()
-        answers = self._answers(version, batch)
+        answers = self._answers(version, columns)
         return _Timed(answers, time.perf_counter() - began)
 
-    def _answers(self, version: Version, batch: Batch) -> Answers:
-        return answered(version, self._projections[id(version)], batch.matrix)
+    def _answers(self, version: Version, columns: Columns) -> Answers:
+        return answered(version, self._projections[id(version)], columns.matrix)
 
 
 def answered(version: Version, projection: Projection, matrix: Matrix) -> Answers:

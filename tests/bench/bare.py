@@ -31,7 +31,7 @@ HEADERS: list[tuple[str, str | bytes | None]] = [
     ("content-type", b"application/json"),
     ("ce_id", b"e100000@bench:1"),
     ("ce_subject", b"machine-1000"),
-    ("ce_time", b"2013-01-01T00:00:00+00:00"),
+    ("ce_time", b"2013-01-01T00:00:00Z"),
 ]
 
 

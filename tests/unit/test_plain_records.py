@@ -3,13 +3,15 @@
 import json
 import random
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.specs import BoolFeature, CategoryFeature, FloatFeature, Label, StreamSpec
+from services.deployer.decoding import ColumnDecoder, Columns
 from services.ingestor.domain.blocks import Taken, block_of
 from services.ingestor.domain.rows import DataReader
 from shared.plain import PlainReader
@@ -41,6 +43,7 @@ USUAL = {
     "kind": '"b"',
     "hue": '"red"',
 }
+ZONES = st.sampled_from([UTC, timezone(timedelta(hours=-5, minutes=-30)), timezone(timedelta(hours=14))])
 ODD_NUMBERS = [
     "-0",
     "0",
@@ -140,6 +143,32 @@ def test_what_is_read_in_c_is_what_the_shared_decoder_says(values: list[bytes | 
     assert ours == decoders
 
 
+def scorers(values: Sequence[bytes | None]) -> tuple[Any, Any]:
+    """What scorers make of records with plain.c, and by the shared decoder alone."""
+    decoder = ColumnDecoder(STREAM)
+    return _comparable(decoder.decode(values)), _comparable(decoder._decoded(values))
+
+
+def _comparable(columns: Columns) -> dict[str, Any]:
+    return vars(columns) | {"positions": list(columns.positions), "matrix": repr(columns.matrix.tolist())}
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(records(), max_size=8))
+def test_and_to_scorers_it_is_the_same(values: list[bytes | None]) -> None:
+    ours, decoders = scorers(values)
+    assert ours == decoders
+
+
+@given(st.integers(-60_000_000_000_000_000, 250_000_000_000_000_000), ZONES)
+def test_times_come_to_scorers_as_the_encoder_writes_them_in_utc(microseconds: int, zone: timezone) -> None:
+    time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+    event = _record(time=json.dumps(time.astimezone(zone).isoformat()))
+    ours, decoders = scorers([event])
+    assert ours == decoders
+    assert [b'"%s"' % each for each in ours["times"]] == [msgspec.json.encode(time)]
+
+
 @settings(max_examples=600, deadline=None)
 @given(st.lists(st.one_of(NUMBERS, st.floats(1e-9, 1e9).map(repr)), min_size=1, max_size=40))
 def test_numbers_are_the_same_to_the_last_bit(numbers: list[str]) -> None:
@@ -168,9 +197,9 @@ def test_long_numbers_are_rounded_once() -> None:
     )
 
     assert plain is not None
-    assert plain.plain.mean() > 0.9
-    read = plain.matrix.T[plain.plain].tolist()
-    assert read == [list(map(float, row.values())) for row, usual in zip(rows, plain.plain, strict=True) if usual]
+    assert plain.usual.mean() > 0.9
+    read = plain.matrix.T[plain.usual].tolist()
+    assert read == [list(map(float, row.values())) for row, usual in zip(rows, plain.usual, strict=True) if usual]
 
 
 def test_a_usual_record_is_plain() -> None:
@@ -186,7 +215,8 @@ def test_a_usual_record_is_plain() -> None:
     plain = PlainReader(STREAM).read([*usual, *odd])
 
     assert plain is not None, "plain.c was not compiled: is there a C compiler?"
-    assert plain.plain.tolist() == [True] * 4 + [False] * 4
+    assert plain.usual.tolist() == [True] * 4 + [False] * 4
+    assert not PlainReader(STREAM).read([_record(load="9"), _record(hue='"green"')]).usual.any()  # type: ignore[union-attr]
 
 
 def test_no_record_is_as_good_as_any() -> None:

@@ -1,18 +1,14 @@
 """Labels and scores by task, and what a partition's fence lets through."""
 
-from datetime import UTC, datetime, timedelta, timezone
-
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from schemas.specs import Costs
 from schemas.topics import PREDICTIONS, SHADOW
 from services.deployer.answers import answers_of, threshold_of
 from services.deployer.places import Place
-from services.deployer.predictions import Taken, iso_of
+from services.deployer.predictions import Taken
 from services.deployer.scoring import StreamScorer
 from services.deployer.serving import Known, Serving, Version
 from services.deployer.switching import Switch, switches_of
@@ -21,7 +17,6 @@ from shared.runtime import Scores
 from tests.scoring_world import changed, envelope_of, model_spec, release_of, stream_spec
 
 SPEC = model_spec("m", "s")
-ZONES = st.sampled_from([UTC, timezone(timedelta(hours=-5, minutes=-30)), timezone(timedelta(hours=14))])
 
 
 @pytest.mark.parametrize(
@@ -88,13 +83,6 @@ def test_no_prediction_is_written_without_a_finite_score_and_that_is_counted() -
     assert (model, revision, scoring.batches, scoring.records) == ("m", 3, 1, 3)
     assert scoring.unanswered == {"champion": 1, "challenger": 1}
     assert all(seconds > 0 for seconds in scoring.seconds.values())
-
-
-@given(st.integers(-60_000_000_000_000_000, 250_000_000_000_000_000), ZONES)
-def test_times_are_written_as_isoformat_writes_them(microseconds: int, zone: timezone) -> None:
-    time = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)).astimezone(zone)
-
-    assert iso_of([time, time]) == [time.isoformat().encode()] * 2
 
 
 def known(revision: int) -> Known:

@@ -9,13 +9,13 @@ from confluent_kafka import Message
 
 from schemas.topics import DATA, PREDICTIONS
 from services.deployer.committing import Package
+from services.deployer.decoding import ColumnDecoder
 from services.deployer.domain.portion import Portion
 from services.deployer.places import Place
 from services.deployer.predictions import Output
 from services.deployer.serving import Known, Serving, Version
 from services.deployer.settings import ScorerSettings
 from services.deployer.stream import Stream
-from shared.records import StreamDecoder
 from shared.runtime import Model
 from shared.settings import KafkaSettings
 from tests.scoring_world import changed, envelope_of, model_spec, release_of, stream_spec, trained
@@ -126,13 +126,13 @@ def test_no_more_is_taken_at_once_than_is_allowed_and_all_is_answered_in_order(s
 
 def test_models_of_a_stream_decode_it_once(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
-    decode = StreamDecoder.decode
+    decode = ColumnDecoder.decode
 
-    def counted(self: StreamDecoder, values: Any) -> Any:
+    def counted(self: ColumnDecoder, values: Any) -> Any:
         decoded.append(len(values))
         return decode(self, values)
 
-    monkeypatch.setattr(StreamDecoder, "decode", counted)
+    monkeypatch.setattr(ColumnDecoder, "decode", counted)
 
     for _ in range(4):
         stream._turn()

@@ -15,7 +15,7 @@ from schemas.events.ingestor import FeatureProfile, Kind
 from schemas.specs import BoolFeature, CategoryFeature, Feature, StreamSpec
 from services.ingestor.domain import profile
 from services.ingestor.domain.blocks import Block, ReadBlock, Refused, block_of
-from shared.plain import Plain, PlainReader
+from shared.plain import ENTITY, ID, Plain, PlainReader
 from shared.records import (
     PREDICTIONS,
     UNREADABLE,
@@ -109,17 +109,11 @@ class DataReader:
         self._schema = schema
         self._decoder = StreamDecoder(spec)
         self._plain = PlainReader(spec)
-        self._categories = {
-            index: pa.array(feature.values, pa.string())
-            for index, feature in enumerate(spec.features.values())
-            if isinstance(feature, CategoryFeature)
-        }
 
     def rows(self, block: Block) -> tuple[pa.Table, list[RefusedRecord]]:
         if (plain := self._plain.read(block.values)) is None:
             return self._decoded(block)
-        usual = plain.plain & ~self._odd(plain)
-        if not usual.any():
+        if not (usual := plain.usual).any():
             return self._decoded(block)
         rows = self._table(plain, block)
         if usual.all():
@@ -134,14 +128,6 @@ class DataReader:
         order = np.argsort(np.concatenate([np.flatnonzero(usual), accepted]))
         return pa.concat_tables([rows, decoded]).take(pa.array(order)), refused
 
-    def _odd(self, plain: Plain) -> NDArray[np.bool_]:
-        """Out of range, or unseen: to be flagged or refused."""
-        odd: NDArray[np.bool_] = np.any(self._decoder.out_of_range(plain.matrix.T), axis=1)
-        for index, column in plain.texts.items():
-            seen = pc.is_in(column, value_set=self._categories[index])
-            odd |= np.asarray(pc.and_not(column.is_valid(), seen))
-        return odd
-
     def _table(self, plain: Plain, block: Block) -> pa.Table:
         features = [
             plain.texts[index] if index in plain.texts else _numbers_column(feature, plain.matrix[index])
@@ -149,7 +135,9 @@ class DataReader:
         ]
         places = [pa.array(block.partitions), pa.array(block.offsets)]
         flags = _flags_column({}, len(block))
-        return pa.table([plain.ids, plain.entities, plain.times, *places, flags, *features], schema=self._schema)
+        return pa.table(
+            [plain.text(ID), plain.text(ENTITY), plain.times, *places, flags, *features], schema=self._schema
+        )
 
     def _decoded(self, block: Block) -> tuple[pa.Table, list[RefusedRecord]]:
         batch = self._decoder.decode(block.values)

@@ -1,0 +1,99 @@
+"""A stream's records as columns: the usual ones read by plain.c, the others by the decoder that all services share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC
+
+import numpy as np
+
+from schemas.specs import StreamSpec
+from shared.matrix import Matrix
+from shared.plain import ENTITY, ID, TIME, Plain, PlainReader
+from shared.records import ENCODER, RefusedRecord, StreamDecoder
+
+
+@dataclass(kw_only=True)
+class Columns:
+    """A decoded batch of n accepted records, otherwise as `shared.records.Batch`; times are texts, in UTC."""
+
+    positions: Sequence[int]
+    ids: list[str]
+    keys: list[bytes]  # the entities, as a record's key should be
+    entities: list[str]
+    times: list[bytes]
+    matrix: Matrix
+    flags: dict[int, tuple[str, ...]]
+    refused: list[RefusedRecord]
+
+
+class ColumnDecoder:
+    """Decodes and checks the data records of one stream, a batch at a time."""
+
+    def __init__(self, spec: StreamSpec) -> None:
+        self._decoder = StreamDecoder(spec)
+        self._plain = PlainReader(spec)
+
+    def decode(self, values: Sequence[bytes | None]) -> Columns:
+        """Decode a batch; refusals are in the result, nothing is raised."""
+        plain = self._plain.read(values)
+        if plain is None or not plain.usual.any():
+            return self._decoded(values)
+        columns = _usual(plain)
+        if plain.usual.all():
+            return columns
+        others = np.flatnonzero(~plain.usual).tolist()
+        return _with_others(columns, others, self._decoded([values[each] for each in others]))
+
+    def _decoded(self, values: Sequence[bytes | None]) -> Columns:
+        batch = self._decoder.decode(values)
+        times = [record.time.astimezone(UTC) for record in batch.records]
+        entities = [record.entity for record in batch.records]
+        return Columns(
+            positions=batch.positions,
+            ids=[record.id for record in batch.records],
+            keys=list(map(str.encode, entities)),
+            entities=entities,
+            times=ENCODER.encode_lines(times).replace(b'"', b"").splitlines(),
+            matrix=batch.matrix,
+            flags=batch.flags,
+            refused=batch.refused,
+        )
+
+
+def _usual(plain: Plain) -> Columns:
+    ids, entities = plain.lines(ID), plain.lines(ENTITY)
+    return Columns(
+        positions=range(len(plain.usual)),
+        ids=ids.decode().splitlines(),
+        keys=entities.splitlines(),
+        entities=entities.decode().splitlines(),
+        times=plain.lines(TIME).splitlines(),
+        matrix=plain.matrix.T,
+        flags={},
+        refused=[],
+    )
+
+
+def _with_others(columns: Columns, others: Sequence[int], read: Columns) -> Columns:
+    """Columns of all records, in which those of the others are filled in, and what is refused is left out."""
+    places = [others[position] for position in read.positions]
+    columns.matrix[places] = read.matrix
+    for row, place in enumerate(places):
+        columns.ids[place], columns.times[place] = read.ids[row], read.times[row]
+        columns.keys[place], columns.entities[place] = read.keys[row], read.entities[row]
+    refused = [replace(each, position=others[each.position]) for each in read.refused]
+    flags = {places[row]: words for row, words in read.flags.items()}
+    if not refused:
+        return replace(columns, flags=flags)
+    gone = {each.position for each in refused}
+    kept = [row for row in columns.positions if row not in gone]
+    return Columns(
+        positions=kept,
+        ids=[columns.ids[row] for row in kept],
+        keys=[columns.keys[row] for row in kept],
+        entities=[columns.entities[row] for row in kept],
+        times=[columns.times[row] for row in kept],
+        matrix=columns.matrix[kept],
+        flags={row: flags[place] for row, place in enumerate(kept) if place in flags},
+        refused=refused,
+    )
