@@ -1,31 +1,38 @@
-/* Plain records of a stream, column by column, outside of Python's lock; plain.py says what is plain and calls this.
+/* Usual records of a stream, column by column; plain.py says what is usual and calls this.
 
-   A record is plain when nothing about it can be doubted: each member once, ASCII text without escapes, a time with a
-   zone, numbers of which the nearest double is sure. Whatever else there is, also what is wrong, is left to the
-   decoder that all services share: nothing is accepted here that it would refuse, or read in another way. */
+   A record is usual when nothing about it can be doubted: each member once, ASCII text without escapes, a time with a
+   zone, numbers of which the nearest double is sure, in range, and declared values. Whatever else there is, also what is
+   wrong, is left to the decoder that all services share: nothing is accepted here that it would refuse, flag, or read in
+   another way. */
 
 #include <float.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define TIME_BYTES 40
 enum { FLOAT, BOOL, CATEGORY, OPTIONAL = 4 };
-enum { TIME = -1, ID, ENTITY, TEXTS }; /* texts of a record: these, then the features' */
+enum { ID, ENTITY, TIME }; /* what is written as text */
 
 struct columns { /* of n records; matrix and spans column after column */
     int64_t n, features, most_bytes, most_letters; /* of a record; of its id and of its entity */
     const uint8_t *blob; /* the records, one after the other */
-    const int64_t *ends;
+    const int64_t *sizes;
     const char *names; /* of the features, one after the other */
     const int32_t *name_ends;
     const uint8_t *kinds;
-    double *matrix;  /* a feature's numbers, bools as 0 and 1; NaN is missing */
-    int64_t *times;  /* microseconds since 1970, UTC */
-    int64_t *starts; /* of a text in the blob */
+    const double *lows, *highs; /* what is beyond needs a word */
+    const char *values;         /* of the categories, one after the other, each category's in the order of their bytes */
+    const int32_t *value_ends;
+    const int32_t *category_ends; /* of each feature, counted in values */
+    const double *codes;          /* of the values */
+    double *matrix;               /* numbers, bools as 0 and 1, codes; NaN is missing */
+    int64_t *times;               /* microseconds since 1970, UTC */
+    int64_t *starts;              /* of an id or entity in the blob */
     int32_t *lengths;
-    uint8_t *present; /* of the features' texts */
-    uint8_t *plain;
+    int64_t *letters; /* of all ids, and of all entities */
+    uint8_t *usual;
 };
 
 static const uint8_t *spaces(const uint8_t *at, const uint8_t *end) {
@@ -213,20 +220,38 @@ static const uint8_t *text(const struct columns *c, const uint8_t *at, const uin
     return close + 1;
 }
 
+/* The code of a declared value; 0 where there is none. */
+static int code_of(const struct columns *c, int64_t which, const uint8_t *value, int64_t length, double *code) {
+    int32_t low = which ? c->category_ends[which - 1] : 0, high = c->category_ends[which];
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2, start = middle ? c->value_ends[middle - 1] : 0;
+        int64_t size = c->value_ends[middle] - start;
+        int order = memcmp(c->values + start, value, (size_t)(size < length ? size : length));
+        if (!order && size == length) {
+            *code = c->codes[middle];
+            return 1;
+        }
+        if (order < 0 || (!order && size < length)) low = middle + 1;
+        else high = middle;
+    }
+    return 0;
+}
+
 static const uint8_t *value(const struct columns *c, const uint8_t *at, const uint8_t *end, int64_t row, int64_t which) {
     double *cell = c->matrix + which * c->n + row;
     const uint8_t *after = past_word(at, end, "null");
     if (after) return c->kinds[which] & OPTIONAL ? after : NULL; /* it is missing already */
     switch (c->kinds[which] & ~OPTIONAL) {
     case FLOAT:
-        return number(at, end, cell);
+        after = number(at, end, cell);
+        return after && *cell >= c->lows[which] && *cell <= c->highs[which] ? after : NULL;
     case BOOL:
         after = past_word(at, end, "true");
         *cell = after != NULL;
         return after ? after : past_word(at, end, "false");
     default:
-        c->present[which * c->n + row] = 1;
-        return text(c, at, end, (TEXTS + which) * c->n + row);
+        after = at < end && *at == '"' ? text_end(at + 1, end) : NULL;
+        return after && code_of(c, which, at + 1, after - at - 1, cell) ? after + 1 : NULL;
     }
 }
 
@@ -284,35 +309,39 @@ static int record(const struct columns *c, const uint8_t *at, const uint8_t *end
 /* Whoever lays it out in another way must not call. */
 int64_t modelbus_columns_bytes(void) { return (int64_t)sizeof(struct columns); }
 
-/* All of them; returns how many are plain, or -1 without memory. What the others left in the columns means nothing. */
+/* All of them; returns how many are usual, or -1 without memory. What the others left in the columns means nothing. */
 int64_t modelbus_read(const struct columns *c) {
-    int64_t start = 0, found = 0;
+    int64_t found = c->letters[ID] = c->letters[ENTITY] = 0;
+    const uint8_t *at = c->blob;
     uint8_t *seen = malloc((size_t)c->features + 1);
     if (!seen) return -1;
-    for (int64_t row = 0; row < c->n; start = c->ends[row++])
-        found += c->plain[row] = (uint8_t)record(c, c->blob + start, c->blob + c->ends[row], row, seen);
+    for (int64_t row = 0; row < c->n; at += c->sizes[row++]) {
+        for (int64_t which = 0; which < c->features; which++) c->matrix[which * c->n + row] = NAN;
+        found += c->usual[row] = (uint8_t)record(c, at, at + c->sizes[row], row, seen);
+        for (int64_t which = 0; c->usual[row] && which < 2; which++) c->letters[which] += c->lengths[which * c->n + row];
+    }
     free(seen);
     return found;
 }
 
-/* One text of all plain records as Arrow keeps it: n + 1 offsets, and the letters one after the other. */
+/* Ids or entities of all usual records as Arrow keeps them: n + 1 offsets, and the letters one after the other. */
 void modelbus_texts(const struct columns *c, int64_t which, int32_t *offsets, uint8_t *letters) {
     int32_t end = 0;
     for (int64_t row = 0; row < c->n; row++) {
         int64_t cell = which * c->n + row;
         offsets[row] = end;
-        if (!c->plain[row] || (which >= TEXTS && !c->present[(which - TEXTS) * c->n + row])) continue;
+        if (!c->usual[row]) continue;
         memcpy(letters + end, c->blob + c->starts[cell], (size_t)c->lengths[cell]);
         end += c->lengths[cell];
     }
     offsets[c->n] = end;
 }
 
-/* Ids, entities or times, a line each, which are empty for records that are not plain; returns the bytes written. */
+/* Ids, entities or times, a line each, empty where the record is not usual; returns the bytes written. */
 int64_t modelbus_lines(const struct columns *c, int64_t which, uint8_t *lines) {
     uint8_t *at = lines;
     for (int64_t row = 0; row < c->n; row++, *at++ = '\n') {
-        if (!c->plain[row]) continue;
+        if (!c->usual[row]) continue;
         if (which == TIME) {
             at = time_text(at, c->times[row]);
             continue;

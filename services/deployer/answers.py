@@ -33,11 +33,12 @@ def answers_of(version: int, spec: ModelSpec, classes: Sequence[str], scores: Sc
     A record is not answered where a number is not finite: no label or score can be made of it.
     """
     answers = _answers_of(version, spec, classes, scores)
+    said = scores.score if scores.probabilities is None else scores.probabilities
+    if np.isfinite(said.sum()):  # then all are
+        return answers
     finite = np.isfinite(scores.score)
     if scores.probabilities is not None:
         finite &= np.isfinite(scores.probabilities).all(axis=1)
-    if finite.all():
-        return answers
     return replace(
         answers, scores=[score if sound else None for score, sound in zip(answers.scores, finite, strict=True)]
     )

@@ -36,10 +36,10 @@ class ColumnDecoder:
     def decode(self, values: Sequence[bytes | None]) -> Columns:
         """Decode a batch; refusals are in the result, nothing is raised."""
         plain = self._plain.read(values)
-        if plain is None or not plain.usual.any():
+        if plain is None or not plain.any:
             return self._decoded(values)
         columns = _usual(plain)
-        if plain.usual.all():
+        if plain.all:
             return columns
         others = np.flatnonzero(~plain.usual).tolist()
         return _with_others(columns, others, self._decoded([values[each] for each in others]))

@@ -22,7 +22,6 @@ from shared.records import (
     Batch,
     LabelDecoder,
     LabelRecord,
-    Matrix,
     Prediction,
     Record,
     RefusedRecord,
@@ -113,11 +112,12 @@ class DataReader:
     def rows(self, block: Block) -> tuple[pa.Table, list[RefusedRecord]]:
         if (plain := self._plain.read(block.values)) is None:
             return self._decoded(block)
-        if not (usual := plain.usual).any():
+        if not plain.any:
             return self._decoded(block)
         rows = self._table(plain, block)
-        if usual.all():
+        if plain.all:
             return rows, []
+        usual = plain.usual
         rows = rows.filter(pa.array(usual))
         others = np.flatnonzero(~usual)
         decoded, refused = self._decoded(block.where(~usual))
@@ -129,20 +129,15 @@ class DataReader:
         return pa.concat_tables([rows, decoded]).take(pa.array(order)), refused
 
     def _table(self, plain: Plain, block: Block) -> pa.Table:
-        features = [
-            plain.texts[index] if index in plain.texts else _numbers_column(feature, plain.matrix[index])
-            for index, feature in enumerate(self._spec.features.values())
-        ]
-        places = [pa.array(block.partitions), pa.array(block.offsets)]
-        flags = _flags_column({}, len(block))
-        return pa.table(
-            [plain.text(ID), plain.text(ENTITY), plain.times, *places, flags, *features], schema=self._schema
-        )
+        features = [_column(each, plain.matrix[row]) for row, each in enumerate(self._spec.features.values())]
+        times = pa.array(plain.times).view(pa.timestamp("us", "UTC"))
+        places = [pa.array(block.partitions), pa.array(block.offsets), _flags_column({}, len(block))]
+        return pa.table([plain.text(ID), plain.text(ENTITY), times, *places, *features], schema=self._schema)
 
     def _decoded(self, block: Block) -> tuple[pa.Table, list[RefusedRecord]]:
         batch = self._decoder.decode(block.values)
         features = [
-            _feature_column(feature, name, batch, batch.matrix[:, index])
+            _column_as_sent(feature, name, batch, batch.matrix[:, index])
             for index, (name, feature) in enumerate(self._spec.features.items())
         ]
         flags = [_flags_column(batch.flags, len(batch.records)), *features]
@@ -152,21 +147,24 @@ class DataReader:
         return profile.of_features(self._spec, rows)
 
 
-def _numbers_column(feature: Feature, numbers: NDArray[np.float64]) -> pa.Array:
-    """A column of its own: `numbers` may be a view of a matrix that is not to be kept."""
-    return pa.array(numbers == 1 if isinstance(feature, BoolFeature) else numbers.copy(), mask=np.isnan(numbers))
-
-
-def _feature_column(feature: Feature, name: str, batch: Batch, numbers: Matrix) -> pa.Array:
-    """One column of the stream matrix as the values that were sent; NaN stands for missing, or an unseen category."""
-    if not isinstance(feature, CategoryFeature):
-        return _numbers_column(feature, numbers)
+def _column(feature: Feature, numbers: NDArray[np.float64]) -> pa.Array:
+    """A row or column of the stream matrix as the values that were sent, on its own: it may be a view; NaN is null."""
     missing = np.isnan(numbers)
+    if isinstance(feature, BoolFeature):
+        return pa.array(numbers == 1, mask=missing)
+    if not isinstance(feature, CategoryFeature):
+        return pa.array(numbers.copy(), mask=missing)
     codes = pa.array(np.where(missing, 0, numbers).astype(np.int32), mask=missing)
-    values = pa.array(feature.values, pa.string()).take(codes)
-    if not (unseen := [row for row in batch.flags if missing[row]]):
-        return values
-    sent = values.to_pylist()
+    return pa.array(feature.values, pa.string()).take(codes)
+
+
+def _column_as_sent(feature: Feature, name: str, batch: Batch, numbers: NDArray[np.float64]) -> pa.Array:
+    """Likewise, with the categories that were not declared."""
+    column = _column(feature, numbers)
+    missing = np.isnan(numbers)
+    if not isinstance(feature, CategoryFeature) or not (unseen := [row for row in batch.flags if missing[row]]):
+        return column
+    sent = column.to_pylist()
     for row in unseen:
         sent[row] = getattr(batch.records[row].features, name)
     return pa.array(sent, pa.string())
