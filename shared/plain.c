@@ -309,7 +309,8 @@ static int record(const struct columns *c, const uint8_t *at, const uint8_t *end
 /* Whoever lays it out in another way must not call. */
 int64_t modelbus_columns_bytes(void) { return (int64_t)sizeof(struct columns); }
 
-/* All of them; returns how many are usual, or -1 without memory. What the others left in the columns means nothing. */
+/* All of them; returns how many are usual, or -1 without memory. What the others left in the columns means nothing;
+   their codes are declared ones, or NaN. */
 int64_t modelbus_read(const struct columns *c) {
     int64_t found = c->letters[ID] = c->letters[ENTITY] = 0;
     const uint8_t *at = c->blob;

@@ -34,7 +34,7 @@ def answers_of(version: int, spec: ModelSpec, classes: Sequence[str], scores: Sc
     """
     answers = _answers_of(version, spec, classes, scores)
     said = scores.score if scores.probabilities is None else scores.probabilities
-    if np.isfinite(said.sum()):  # then all are
+    if np.isfinite(said).all():
         return answers
     finite = np.isfinite(scores.score)
     if scores.probabilities is not None:

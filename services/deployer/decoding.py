@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class ColumnDecoder:
 
     def _decoded(self, values: Sequence[bytes | None]) -> Columns:
         batch = self._decoder.decode(values)
-        times = [record.time.astimezone(UTC) for record in batch.records]
+        times = [_in_utc(record.time) for record in batch.records]
         entities = [record.entity for record in batch.records]
         return Columns(
             positions=batch.positions,
@@ -58,6 +58,12 @@ class ColumnDecoder:
             flags=batch.flags,
             refused=batch.refused,
         )
+
+
+def _in_utc(time: datetime) -> datetime:
+    """As it was sent where UTC has another year than its readers take, at either end of the calendar."""
+    utc = time.astimezone(UTC)
+    return utc if 1 < utc.year < 9999 else time
 
 
 def _usual(plain: Plain) -> Columns:

@@ -49,7 +49,7 @@ class Rows(NamedTuple):
 
     ids: Sequence[str]
     entities: Sequence[str]
-    times: Sequence[str]
+    times: Sequence[str]  # as JSON says them
     partitions: Sequence[int]
     offsets: Sequence[int]
     keys: Sequence[bytes]  # the entities as bytes

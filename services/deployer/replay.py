@@ -1,4 +1,4 @@
-"""A past record scored again with any version, on a copy: the scorers' own decoder, projection, runtime and answers.
+"""A past record scored again with any version, on a copy: the shared decoder, projection, runtime and answers.
 
 Nothing is joined, written or counted. Records are read under the stream's declaration as it is now, as scorers would.
 """

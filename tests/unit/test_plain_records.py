@@ -15,7 +15,7 @@ from services.deployer.decoding import ColumnDecoder, Columns
 from services.ingestor.domain.blocks import Taken, block_of
 from services.ingestor.domain.rows import DataReader
 from shared.plain import PlainReader
-from shared.records import MAX_EVENT_BYTES, MAX_ID_LETTERS
+from shared.records import MAX_EVENT_BYTES, MAX_ID_LETTERS, check_year
 from shared.tables import schema_of
 
 STREAM = StreamSpec(
@@ -27,7 +27,7 @@ STREAM = StreamSpec(
         "load": FloatFeature(type="float", min=-5, max=5),
         "speed": FloatFeature(type="float", min=0, on_range="reject"),
         "open": BoolFeature(type="bool"),
-        "kind": CategoryFeature(type="category", values=("a", "b", "ring"), required=True),
+        "kind": CategoryFeature(type="category", values=("ring", "a", "b", "ri", ""), required=True),
         "hue": CategoryFeature(type="category", values=("red", "blue"), unseen="reject"),
     },
     label=Label(type="bool", delay=timedelta(hours=1)),
@@ -66,7 +66,8 @@ ODD_TIMES = [
     "2013-01-01t00:00:00z",
     "2013-01-01 00:00:00Z",
     "2013-01-01T00:00:00+23:59", "2013-01-01T00:00:00-00:00", "2013-01-01T00:00:00+24:00", "2013-01-01T00:00:00+0100",
-    "0001-01-01T00:00:00Z", "0002-01-01T00:00:00+12:00", "9998-12-31T23:59:59-12:00", "9999-12-31T23:59:59Z",
+    "0001-01-01T00:00:00Z", "0002-01-01T00:00:00+12:00",
+    "0002-01-01T00:00:00+14:00", "9998-12-31T23:00:00-14:00", "9998-12-31T23:59:59-12:00", "9999-12-31T23:59:59Z",
     "1969-12-31T23:59:59.999999Z",
     "1900-02-29T00:00:00Z", "2000-02-29T00:00:00Z",
     "2013-00-01T00:00:00Z", "2013-01-01T00:00Z", "2013-01-01T00:00:00.Z", "",
@@ -160,6 +161,10 @@ def test_and_to_scorers_it_is_the_same(values: list[bytes | None]) -> None:
     assert ours == decoders
 
 
+class Timed(msgspec.Struct):
+    time: datetime
+
+
 @given(st.integers(-60_000_000_000_000_000, 250_000_000_000_000_000), ZONES)
 def test_times_come_to_scorers_as_the_encoder_writes_them_in_utc(microseconds: int, zone: timezone) -> None:
     time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
@@ -167,6 +172,13 @@ def test_times_come_to_scorers_as_the_encoder_writes_them_in_utc(microseconds: i
     ours, decoders = scorers([event])
     assert ours == decoders
     assert [b'"%s"' % each for each in ours["times"]] == [msgspec.json.encode(time)]
+
+
+def test_no_time_leaves_the_years_that_readers_of_predictions_take() -> None:
+    ours, _ = scorers([_record(time=json.dumps(time)) for time in ODD_TIMES])
+    assert len(ours["times"]) > 5
+    for time in ours["times"]:
+        check_year(msgspec.json.decode(b'{"time":"%s"}' % time, type=Timed))
 
 
 @settings(max_examples=600, deadline=None)

@@ -51,7 +51,7 @@ def test_a_regression_answer_is_the_value_alone() -> None:
 
 def test_a_number_that_is_not_finite_is_no_answer() -> None:
     spec = SPEC.model_copy(update={"task": "multiclass"})
-    values = Scores(score=np.array([np.nan, 0.7, np.inf]), probabilities=None)
+    values = Scores(score=np.array([-np.inf, 0.7, np.inf]), probabilities=None)
     shares = Scores(score=np.array([0.6, 0.6]), probabilities=np.array([[0.4, 0.6], [-np.inf, 0.6]]))
 
     assert answers_of(1, SPEC, ("false", "true"), values).scores == [None, 0.7, None]
