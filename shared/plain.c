@@ -180,11 +180,9 @@ static uint8_t *joined(uint8_t *at, int64_t value, int count, uint8_t byte) {
 
 /* 2013-01-01T10:17:00[.123456]Z of microseconds, as the shared encoder writes it. */
 static uint8_t *time_text(uint8_t *at, int64_t micros) {
-    int64_t seconds = micros / 1000000, fraction = micros % 1000000;
-    if (fraction < 0) seconds--, fraction += 1000000;
-    int64_t days = seconds / 86400, second = seconds % 86400;
-    if (second < 0) days--, second += 86400;
-    int64_t z = days + 719468, era = z / 146097, of_era = z - era * 146097; /* Hinnant, civil_from_days; years > 0 */
+    micros += 719468 * 86400000000; /* since the year 0: not negative, as years are greater */
+    int64_t fraction = micros % 1000000, seconds = micros / 1000000, second = seconds % 86400;
+    int64_t z = seconds / 86400, era = z / 146097, of_era = z - era * 146097; /* Hinnant, civil_from_days */
     int64_t y = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
     int64_t of_year = of_era - (365 * y + y / 4 - y / 100), m = (5 * of_year + 2) / 153;
     int64_t month = m < 10 ? m + 3 : m - 9;

@@ -34,11 +34,11 @@ def answers_of(version: int, spec: ModelSpec, classes: Sequence[str], scores: Sc
     """
     answers = _answers_of(version, spec, classes, scores)
     said = scores.score if scores.probabilities is None else scores.probabilities
-    if np.isfinite(said).all():
+    finite = np.isfinite(said)
+    if finite.all():
         return answers
-    finite = np.isfinite(scores.score)
     if scores.probabilities is not None:
-        finite &= np.isfinite(scores.probabilities).all(axis=1)
+        finite = np.all(finite, axis=1)
     return replace(
         answers, scores=[score if sound else None for score, sound in zip(answers.scores, finite, strict=True)]
     )
