@@ -7,8 +7,7 @@ Where letters of an entity were erased, the others were written anew; `dlq-writt
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Reason = Literal["poison", "rejected", "exhausted"]  # unreadable | breaks the contract | failed too often
 Place = tuple[str, int, int]  # topic, partition, offset
@@ -19,8 +18,7 @@ _OURS = "dlq-"
 _LONGEST_ERROR = 2000  # characters; leaves room for the original headers
 
 
-@dataclass(frozen=True, kw_only=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a record stood; unique, so a letter parked twice is seen as one."""
 
     topic: str
@@ -41,8 +39,7 @@ class Origin:
         ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class DeadLetter:
+class DeadLetter(NamedTuple):
     """A record that could not be handled."""
 
     origin: Origin
@@ -60,14 +57,14 @@ class DeadLetter:
         >>> letter.headers()[-3:]
         [('dlq-reason', b'rejected'), ('dlq-error', b'distance: expected a number'), ('dlq-attempts', b'1')]
         """
-        ours = {
-            "dlq-service": self.service,
-            "dlq-reason": self.reason,
-            "dlq-error": self.error[:_LONGEST_ERROR],
-            "dlq-attempts": str(self.attempts),
-        }
-        said = [(name, value.encode()) for name, value in ours.items()]
-        return [*self.original_headers, *self.origin.headers(), *said]
+        return [
+            *self.original_headers,
+            *self.origin.headers(),
+            ("dlq-service", self.service.encode()),
+            ("dlq-reason", self.reason.encode()),
+            ("dlq-error", self.error[:_LONGEST_ERROR].encode()),
+            ("dlq-attempts", b"%d" % self.attempts),
+        ]
 
 
 def original_headers(headers: Headers) -> list[tuple[str, bytes | None]]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import starmap
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -26,6 +26,7 @@ MAX_ID_LETTERS = 256
 MAX_NUMBER = float(np.finfo(np.float32).max)  # models read float32: what is larger would be infinite to them
 _YEARS = frozenset(range(2, 9999))  # the first and last of the calendar cannot be told in every time zone
 _MOST_NAMES = 20  # of features, in a message
+_NO_VALUE = "expected a JSON object, got no value"
 _NO_NUMBER = re.compile(rb"\b(NaN|-?Infinity|nan|-?inf)\b")
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # a thousand brackets are no JSON of ours
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LETTERS)]
@@ -76,8 +77,7 @@ ENCODER = msgspec.json.Encoder()
 PREDICTIONS = msgspec.json.Decoder(Prediction)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RefusedRecord:
+class RefusedRecord(NamedTuple):
     """A record that breaks its stream's contract: unreadable (`poison`) or readable but wrong (`rejected`)."""
 
     position: int
@@ -113,13 +113,21 @@ class StreamDecoder:
         self._lows, self._highs = bounds_of(spec)
         self._pack = struct.Struct(f"{len(features)}d").pack
 
-    def decode(self, values: Sequence[bytes | None]) -> Batch:
-        """Decode a batch; refusals are in the result, nothing is raised."""
-        return self._checked(*self._in_runs(values))
+    def decode(self, values: Sequence[bytes | None], places: Sequence[int] | None = None) -> Batch:
+        """Decode a batch; refusals are in the result, nothing is raised.
 
-    def _in_runs(self, values: Sequence[bytes | None]) -> tuple[list[Record], list[int], list[RefusedRecord]]:
-        """The good ones, their positions, and the others: no line of Python runs for a record between two bad ones."""
-        records, positions, refused = list[Record](), list[int](), list[RefusedRecord]()
+        Positions are those of the values, or `places`, ascending, one each, where the values are but some of a batch.
+        """
+        records, refused = self._in_runs(values)
+        positions = np.delete(np.arange(len(values)), [each.position for each in refused]).tolist()
+        if places is not None:
+            positions = [places[each] for each in positions]
+            refused = [RefusedRecord(places[position], reason, error) for position, reason, error in refused]
+        return self._checked(records, positions, refused)
+
+    def _in_runs(self, values: Sequence[bytes | None]) -> tuple[list[Record], list[RefusedRecord]]:
+        """The good ones and the others: no line of Python runs for a record between two bad ones."""
+        records, refused = list[Record](), list[RefusedRecord]()
         if max(map(len, filter(None, values)), default=0) > MAX_EVENT_BYTES:
             rest = iter([value if len(value or b"") <= MAX_EVENT_BYTES else None for value in values])
         else:
@@ -127,23 +135,21 @@ class StreamDecoder:
         while True:
             try:
                 records.extend(map(self._decoder.decode, rest))  # type: ignore[arg-type]  # None raises TypeError
-                ended = True
-            except (TypeError, msgspec.ValidationError, *UNREADABLE):
-                ended = False  # those before it are among the records, and it is no longer among the rest
-            positions.extend(range(len(positions) + len(refused), len(records) + len(refused)))
-            if ended:
-                return records, positions, refused
-            bad = len(records) + len(refused)
-            refused.append(self._refusal(bad, values[bad]))
+                return records, refused
+            except (TypeError, msgspec.ValidationError, *UNREADABLE) as error:
+                bad = len(records) + len(refused)  # those before it are there, and it is no longer among the rest
+                refused.append(self._refusal(bad, values[bad], error))
 
-    def _refusal(self, position: int, value: bytes | None) -> RefusedRecord:
-        try:
-            _decoded(self._decoder, value)
-        except msgspec.ValidationError as error:
-            return RefusedRecord(position=position, reason="rejected", error=self._told(error))
-        except UNREADABLE as error:
-            return RefusedRecord(position=position, reason="poison", error=_named(error, value))
-        raise AssertionError(f"record {position} was refused, and is good")
+    def _refusal(self, position: int, value: bytes | None, error: Exception) -> RefusedRecord:
+        if value is None:
+            return RefusedRecord(position, "poison", _NO_VALUE)
+        if len(value) > MAX_EVENT_BYTES:
+            return RefusedRecord(position, "rejected", _too_long(value))
+        if isinstance(error, TypeError):
+            raise error
+        if isinstance(error, msgspec.ValidationError):
+            return RefusedRecord(position, "rejected", self._told(error))
+        return RefusedRecord(position, "poison", _named(error, value))
 
     def _told(self, error: msgspec.ValidationError) -> str:
         told = str(error)
@@ -228,12 +234,16 @@ def _bounds(feature: Feature) -> tuple[float, float]:
     )
 
 
+def _too_long(value: bytes) -> str:
+    return f"expected at most {MAX_EVENT_BYTES} bytes, got {len(value)}"
+
+
 def _decoded(decoder: "msgspec.json.Decoder[Any]", value: bytes | None) -> Any:
     """What every record of the data plane must be, whatever it says; raises as its decoder does."""
     if value is None:
-        raise msgspec.DecodeError("expected a JSON object, got no value")
+        raise msgspec.DecodeError(_NO_VALUE)
     if len(value) > MAX_EVENT_BYTES:
-        raise msgspec.ValidationError(f"expected at most {MAX_EVENT_BYTES} bytes, got {len(value)}")
+        raise msgspec.ValidationError(_too_long(value))
     record = decoder.decode(value)
     check_year(record)
     return record

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import compress
 
 import numpy as np
 
@@ -37,15 +38,14 @@ class ColumnDecoder:
         """Decode a batch; refusals are in the result, nothing is raised."""
         plain = self._plain.read(values)
         if plain is None or not plain.any:
-            return self._decoded(values)
+            return self._decoded(values, range(len(values)))
         columns = _usual(plain)
         if plain.all:
             return columns
-        others = np.flatnonzero(~plain.usual).tolist()
-        return _with_others(columns, others, self._decoded([values[each] for each in others]))
+        return _with_others(columns, self._decoded(values, np.flatnonzero(~plain.usual).tolist()))
 
-    def _decoded(self, values: Sequence[bytes | None]) -> Columns:
-        batch = self._decoder.decode(values)
+    def _decoded(self, values: Sequence[bytes | None], places: Sequence[int]) -> Columns:
+        batch = self._decoder.decode([values[place] for place in places], places)
         times = [_in_utc(record.time) for record in batch.records]
         entities = [record.entity for record in batch.records]
         return Columns(
@@ -80,26 +80,26 @@ def _usual(plain: Plain) -> Columns:
     )
 
 
-def _with_others(columns: Columns, others: Sequence[int], read: Columns) -> Columns:
+def _with_others(columns: Columns, others: Columns) -> Columns:
     """Columns of all records, in which those of the others are filled in, and what is refused is left out."""
-    places = [others[position] for position in read.positions]
-    columns.matrix[places] = read.matrix
-    for row, place in enumerate(places):
-        columns.ids[place], columns.times[place] = read.ids[row], read.times[row]
-        columns.keys[place], columns.entities[place] = read.keys[row], read.entities[row]
-    refused = [replace(each, position=others[each.position]) for each in read.refused]
-    flags = {places[row]: words for row, words in read.flags.items()}
-    if not refused:
+    columns.matrix[others.positions] = others.matrix
+    for row, place in enumerate(others.positions):
+        columns.ids[place], columns.times[place] = others.ids[row], others.times[row]
+        columns.keys[place], columns.entities[place] = others.keys[row], others.entities[row]
+    flags = {others.positions[row]: words for row, words in others.flags.items()}
+    if not others.refused:
         return replace(columns, flags=flags)
-    gone = {each.position for each in refused}
-    kept = [row for row in columns.positions if row not in gone]
+    kept = np.ones(len(columns.ids), dtype=bool)
+    kept[[each.position for each in others.refused]] = False
+    mask = kept.tolist()
+    rows = np.cumsum(kept) - 1
     return Columns(
-        positions=kept,
-        ids=[columns.ids[row] for row in kept],
-        keys=[columns.keys[row] for row in kept],
-        entities=[columns.entities[row] for row in kept],
-        times=[columns.times[row] for row in kept],
+        positions=np.flatnonzero(kept).tolist(),
+        ids=list(compress(columns.ids, mask)),
+        keys=list(compress(columns.keys, mask)),
+        entities=list(compress(columns.entities, mask)),
+        times=list(compress(columns.times, mask)),
         matrix=columns.matrix[kept],
-        flags={row: flags[place] for row, place in enumerate(kept) if place in flags},
-        refused=refused,
+        flags={int(rows[place]): words for place, words in flags.items()},
+        refused=others.refused,
     )

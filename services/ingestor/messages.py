@@ -66,11 +66,5 @@ def _block(messages: Sequence[Any]) -> Block:
 
 
 def _taken(message: Any) -> Taken:
-    return Taken(
-        partition=message.partition(),
-        offset=message.offset(),
-        timestamp_ms=message.timestamp()[1],
-        key=message.key(),
-        value=message.value(),
-        headers=message.headers() or (),
-    )
+    at = message.timestamp()[1]
+    return Taken(message.partition(), message.offset(), at, message.key(), message.value(), message.headers() or ())

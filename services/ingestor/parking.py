@@ -1,6 +1,7 @@
 """Parks records that break their stream's contract: key, bytes and headers untouched where they fit, and why."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -25,6 +26,7 @@ def producer_of(kafka: KafkaSettings, name: str, seconds: int) -> Producer:
             "client.id": f"modelbus-ingestor-{name}",
             "logger": log,
             "enable.idempotence": True,
+            "delivery.report.only.error": True,
             "message.max.bytes": MAX_RECORD_BYTES + DEAD_LETTER_ROOM_BYTES,
             "delivery.timeout.ms": seconds * 1000,
         }
@@ -54,12 +56,12 @@ class Parking:
             raise Fault(
                 f"{topic}: {unsent + len(self._failures)} dead letters were not acknowledged {self._failures[:1]}"
             )
-        for reason in reasons:
-            metrics.DEAD_LETTERS.labels("ingestor", reason).inc()
+        for reason, count in Counter(reasons).items():
+            metrics.DEAD_LETTERS.labels("ingestor", reason).inc(count)
 
     def _write(self, topic: str, refused: Refused) -> str:
         taken = refused.taken
-        origin = Origin(topic=topic, partition=taken.partition, offset=taken.offset, timestamp_ms=taken.timestamp_ms)
+        origin = Origin(topic, taken.partition, taken.offset, taken.timestamp_ms)
         letter = DeadLetter(
             origin=origin,
             service="ingestor",
@@ -68,16 +70,10 @@ class Parking:
             attempts=refused.attempts,
             original_headers=taken.headers,
         )
-        body = body_of(letter, taken)
+        key, value, headers = body_of(letter, taken)
         while True:
             try:
-                self._producer.produce(
-                    DEAD_LETTERS,
-                    key=body.key,
-                    value=body.value,
-                    headers=[*body.headers],
-                    on_delivery=self._delivered,
-                )
+                self._producer.produce(DEAD_LETTERS, value, key, on_delivery=self._delivered, headers=[*headers])
             except BufferError:
                 self._producer.poll(1)
             except KafkaException as error:

@@ -178,11 +178,11 @@ def events_of(stream: StreamSpec, first: int, count: int) -> Iterator[Event]:
         yield entity, f"{head}{said[number % 1000]}}}".encode()
 
 
-def put(producer: Producer, topic: str, value: bytes, key: str | bytes) -> None:
+def put(producer: Producer, topic: str, value: bytes | None, key: str | bytes, **more: Any) -> None:
     """Into the client's queue; waits while that is full."""
     while True:
         try:
-            producer.produce(topic, value, key)
+            producer.produce(topic, value, key, **more)
             return
         except BufferError:
             producer.poll(0.05)

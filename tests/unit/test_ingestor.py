@@ -13,7 +13,7 @@ from schemas.topics import DEAD_LETTER_ROOM_BYTES, MAX_RECORD_BYTES
 from services.ingestor.domain import profile
 from services.ingestor.domain.blocks import Refused, Taken, block_of
 from services.ingestor.domain.buffer import Buffer, astray
-from services.ingestor.domain.letters import body_of
+from services.ingestor.domain.letters import LARGEST_BYTES, body_of
 from services.ingestor.domain.patience import LONGEST_SECONDS, Patience
 from services.ingestor.domain.rows import Reading, read_block, reader_of
 from services.ingestor.domain.rows import read as read_blocks
@@ -352,6 +352,17 @@ class TestLetters:
 
         assert (body.key, body.value) == (b"N1", largest)
         assert body.headers == self.letter([("sent-by", None)]).headers()
+
+    def test_a_record_is_cut_once_it_does_not_fit(self) -> None:
+        """The one before does, to the byte: there is no gap between what surely fits and what does not."""
+        letter, key = self.letter(), b"N1"
+        ours = sum(16 + len(name) + len(said or b"") for name, said in letter.headers())
+        fits = b"x" * (LARGEST_BYTES - ours - len(key))
+
+        whole, cut = (body_of(letter, taken(7, value, key=key)) for value in (fits, fits + b"x"))
+
+        assert (whole.value, whole.headers) == (fits, letter.headers())
+        assert dict(cut.headers)["dlq-truncated"] == b"%d" % (len(fits) + 1)
 
     @pytest.mark.parametrize("value", [bytes(10_000_000), b"small", None], ids=["large", "small", "no value"])
     @pytest.mark.parametrize("key", [bytes(10_000_000), b"N1", None], ids=["large", "small", "no key"])

@@ -1,7 +1,7 @@
 """From records as they stood in a topic to rows of its table; what is refused is named, never dropped in silence."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -110,23 +110,17 @@ class DataReader:
         self._plain = PlainReader(spec)
 
     def rows(self, block: Block) -> tuple[pa.Table, list[RefusedRecord]]:
-        if (plain := self._plain.read(block.values)) is None:
-            return self._decoded(block)
-        if not plain.any:
-            return self._decoded(block)
+        plain = self._plain.read(block.values)
+        if plain is None or not plain.any:
+            return self._decoded(block, range(len(block)))[:2]
         rows = self._table(plain, block)
         if plain.all:
             return rows, []
-        usual = plain.usual
-        rows = rows.filter(pa.array(usual))
-        others = np.flatnonzero(~usual)
-        decoded, refused = self._decoded(block.where(~usual))
-        refused = [replace(each, position=int(others[each.position])) for each in refused]
-        if not decoded.num_rows:
-            return rows, refused
-        accepted = np.setdiff1d(others, [each.position for each in refused], assume_unique=True)
-        order = np.argsort(np.concatenate([np.flatnonzero(usual), accepted]))
-        return pa.concat_tables([rows, decoded]).take(pa.array(order)), refused
+        others, refused, positions = self._decoded(block, np.flatnonzero(~plain.usual).tolist())
+        order = np.arange(len(block))  # of the rows to be taken: those of the others stand behind the block's
+        order[positions] = np.arange(len(block), len(block) + len(positions))
+        kept = pa.array(np.delete(order, [each.position for each in refused]))
+        return pa.concat_tables([rows, others]).take(kept), refused
 
     def _table(self, plain: Plain, block: Block) -> pa.Table:
         features = [_column(each, plain.matrix[row]) for row, each in enumerate(self._spec.features.values())]
@@ -134,14 +128,15 @@ class DataReader:
         places = [pa.array(block.partitions), pa.array(block.offsets), _flags_column({}, len(block))]
         return pa.table([plain.text(ID), plain.text(ENTITY), times, *places, *features], schema=self._schema)
 
-    def _decoded(self, block: Block) -> tuple[pa.Table, list[RefusedRecord]]:
-        batch = self._decoder.decode(block.values)
+    def _decoded(self, block: Block, places: Sequence[int]) -> tuple[pa.Table, list[RefusedRecord], list[int]]:
+        """Rows and refusals of the records at these places, and where the rows' records stand."""
+        batch = self._decoder.decode([block.values[place] for place in places], places)
         features = [
             _column_as_sent(feature, name, batch, batch.matrix[:, index])
             for index, (name, feature) in enumerate(self._spec.features.items())
         ]
-        flags = [_flags_column(batch.flags, len(batch.records)), *features]
-        return pa.table([*_identity(batch.records, block, batch.positions), *flags], schema=self._schema), batch.refused
+        columns = [*_identity(batch.records, block, batch.positions), _flags_column(batch.flags, len(batch.records))]
+        return pa.table([*columns, *features], schema=self._schema), batch.refused, batch.positions
 
     def profile(self, rows: pa.Table) -> dict[str, FeatureProfile]:
         return profile.of_features(self._spec, rows)

@@ -17,6 +17,7 @@ from schemas.events.monitor import AlertRaised, DataQuarantined, RolloutMeasured
 from schemas.events.parts import Candidate, Release, Span
 from schemas.topics import DATA, LABELS, PREDICTIONS, SHADOW
 from services.deployer.answers import answers_of
+from services.deployer.decoding import ColumnDecoder, Columns
 from services.deployer.domain.arms import is_canary
 from services.deployer.domain.entrant import Entrant
 from services.deployer.domain.rollout import Decision
@@ -32,7 +33,6 @@ from services.monitor.rounds import Engine
 from services.monitor.settings import Settings
 from shared.child import JobFailed
 from shared.matrix import Projection
-from shared.records import Batch, StreamDecoder
 from shared.runtime import Model
 from tests.bench.adaptation.training import Past
 
@@ -68,7 +68,7 @@ class Platform:
         state = StreamState(clock=Clock(leap=length(spec.lateness)))
         self.engine = Engine(state=state, limits=Settings(), intake=Intake(spec=spec))
         self.deployment = Deployment(model=model.model)
-        self._decoder, self._models, self._quarantined = StreamDecoder(spec), dict[int, Model](), list[Span]()
+        self._decoder, self._models, self._quarantined = ColumnDecoder(spec), dict[int, Model](), list[Span]()
         self._labels, self._offsets = self._due(), dict[str, int]()
 
     @property
@@ -128,28 +128,28 @@ class Platform:
         if changed is None:
             self.answers += [None] * len(records)
             return [], []
-        batch = self._decoder.decode(records)
-        canary = [is_canary(each.entity, changed.salt, changed.share) for each in batch.records]
+        columns = self._decoder.decode(records)
+        canary = [is_canary(entity, changed.salt, changed.share) for entity in columns.entities]
         arms: list[Arm] = ["shadow" if each else "champion" for each in canary]
-        said, labels = self._answered(changed, changed.champion, arms, batch, start)
+        said, labels = self._answered(changed, changed.champion, arms, columns, start)
         if changed.challenger is not None:
             others: list[Arm] = ["canary" if each else "shadow" for each in canary]
-            also, challenging = self._answered(changed, changed.challenger, others, batch, start)
+            also, challenging = self._answered(changed, changed.challenger, others, columns, start)
             said, labels = [*said, *also], np.where(canary, challenging, labels).tolist()
         self.answers += labels
         served = PREDICTIONS.of(changed.model)
         return [v for topic, v in said if topic == served], [v for topic, v in said if topic != served]
 
     def _answered(
-        self, changed: RolloutChanged, release: Release, arms: Sequence[Arm], batch: Batch, start: int
+        self, changed: RolloutChanged, release: Release, arms: Sequence[Arm], columns: Columns, start: int
     ) -> tuple[list[tuple[str, bytes]], list[bool | str | None]]:
-        candidate, count = release.candidate, len(batch.records)
-        inputs = Projection(candidate.signature, self.past.stream.spec)(batch.matrix)
+        candidate, count = release.candidate, len(columns.ids)
+        inputs = Projection(candidate.signature, self.past.stream.spec)(columns.matrix)
         scores = self._models[release.version].score(inputs)
         answers = answers_of(release.version, candidate.spec, candidate.signature.classes, scores)
         offsets = range(start, start + count)
         taken = Taken(partitions=[0] * count, offsets=offsets, keys=[b""] * count, values=[b""] * count)
-        outputs = outputs_of(changed, answers, arms, rows_of(batch, taken))
+        outputs = outputs_of(changed, answers, arms, rows_of(columns, taken))
         return [(each[0], each[1]) for each in outputs if each is not None], list(answers.labels)
 
     # -- what is heard
