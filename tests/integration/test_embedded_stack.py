@@ -76,6 +76,7 @@ async def test_two_stacks_run_side_by_side(stack: Stack, owner: tuple[asyncio.su
     assert (stack.folder / "stack.env").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.usefixtures("stack")  # once it is there, the other one is ready too
 async def test_a_second_owner_of_a_running_stack_is_refused(owner: tuple[asyncio.subprocess.Process, Path]) -> None:
     with pytest.raises(StackInUse, match=str(owner[0].pid)):
         await Stack(owner[1]).start()
@@ -93,6 +94,7 @@ async def test_every_part_comes_back_with_its_data_after_sigkill(stack: Stack) -
     await post_and_find_a_trace(stack.environment)
 
 
+@pytest.mark.usefixtures("stack")
 async def test_the_stack_of_a_killed_owner_comes_back_with_its_data(
     owner: tuple[asyncio.subprocess.Process, Path],
 ) -> None:
@@ -194,8 +196,11 @@ def produce(environment: Mapping[str, str]) -> None:
 def consume(environment: Mapping[str, str]) -> list[bytes]:
     servers = environment["MODELBUS_KAFKA_BOOTSTRAP_SERVERS"]
     consumer = Consumer({"bootstrap.servers": servers, "group.id": "reader", "isolation.level": "read_committed"})
-    consumer.assign([TopicPartition("kept", 0, 0)])
+    kept = TopicPartition("kept", 0, 0)
+    consumer.assign([kept])
     messages = consumer.consume(len(RECORDS), 30)
+    assert messages, f"nothing within 30 s; offsets {consumer.get_watermark_offsets(kept, 10)}"
+    assert not (errors := [str(error) for message in messages if (error := message.error())]), errors
     consumer.close()
     return [value for message in messages if isinstance(value := message.value(), bytes)]
 

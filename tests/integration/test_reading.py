@@ -32,6 +32,7 @@ def write(producer: Producer, topic: str, values: range, *, commit: bool = True)
     producer.begin_transaction()
     for value in values:
         producer.produce(topic, str(value))
+    assert producer.flush(20) == 0  # what is aborted stands in the log, too
     (producer.commit_transaction if commit else producer.abort_transaction)(20)
 
 
