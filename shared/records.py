@@ -26,7 +26,6 @@ MAX_ID_LETTERS = 256
 MAX_NUMBER = float(np.finfo(np.float32).max)  # models read float32: what is larger would be infinite to them
 _YEARS = frozenset(range(2, 9999))  # the first and last of the calendar cannot be told in every time zone
 _MOST_NAMES = 20  # of features, in a message
-_NO_VALUE = "expected a JSON object, got no value"
 _NO_NUMBER = re.compile(rb"\b(NaN|-?Infinity|nan|-?inf)\b")
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # a thousand brackets are no JSON of ours
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LETTERS)]
@@ -138,13 +137,9 @@ class StreamDecoder:
                 return records, refused
             except (TypeError, msgspec.ValidationError, *UNREADABLE) as error:
                 bad = len(records) + len(refused)  # those before it are there, and it is no longer among the rest
-                refused.append(self._refusal(bad, values[bad], error))
+                refused.append(self._refusal(bad, values[bad], _unfit(values[bad]) or error))
 
     def _refusal(self, position: int, value: bytes | None, error: Exception) -> RefusedRecord:
-        if value is None:
-            return RefusedRecord(position, "poison", _NO_VALUE)
-        if len(value) > MAX_EVENT_BYTES:
-            return RefusedRecord(position, "rejected", _too_long(value))
         if isinstance(error, TypeError):
             raise error
         if isinstance(error, msgspec.ValidationError):
@@ -234,17 +229,20 @@ def _bounds(feature: Feature) -> tuple[float, float]:
     )
 
 
-def _too_long(value: bytes) -> str:
-    return f"expected at most {MAX_EVENT_BYTES} bytes, got {len(value)}"
+def _unfit(value: bytes | None) -> msgspec.DecodeError | None:
+    """What is wrong with a value before it is read."""
+    if value is None:
+        return msgspec.DecodeError("expected a JSON object, got no value")
+    if len(value) > MAX_EVENT_BYTES:
+        return msgspec.ValidationError(f"expected at most {MAX_EVENT_BYTES} bytes, got {len(value)}")
+    return None
 
 
 def _decoded(decoder: "msgspec.json.Decoder[Any]", value: bytes | None) -> Any:
     """What every record of the data plane must be, whatever it says; raises as its decoder does."""
-    if value is None:
-        raise msgspec.DecodeError(_NO_VALUE)
-    if len(value) > MAX_EVENT_BYTES:
-        raise msgspec.ValidationError(_too_long(value))
-    record = decoder.decode(value)
+    if unfit := _unfit(value):
+        raise unfit
+    record = decoder.decode(value)  # type: ignore[arg-type]  # None is unfit
     check_year(record)
     return record
 

@@ -3,7 +3,7 @@
 The workload: 12 floats, JSON events, 4 partitions; validated, profiled, committed to a Delta table on S3 exactly once
 and announced. The bare consumer only counts what it is given. Each is measured several times, one after the other in
 turn, while it is under way: the consumer from the first message it is given, the ingestor from its first commit to the
-one that holds the last event asked for.
+last but one.
 """
 
 import asyncio
@@ -94,7 +94,7 @@ def _bare(topic: str, events: int) -> float:
 
 def ingested(folder: Path, topic: str, events: int, *, before: int = 0) -> float:
     """Rows a second of one ingestor that takes so many events more than `before`, from its first commit to the last
-    but one: the last is not full, and waits.
+    but one: the last may not be full, and wait.
     """
     said = Consumer(KafkaSettings().librdkafka() | {"group.id": f"bench-{time.monotonic_ns()}"})
     said.assign([TopicPartition(INGESTOR.name, number, OFFSET_BEGINNING) for number in range(INGESTOR.partitions)])

@@ -43,7 +43,7 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
             bench = Bench(folder=Path(folder), kafka=kafka, objects=objects, say=say)
             sent = {name: list(events(1, arguments.events // 2, ENTITIES, share)) for name, share in SHARES.items()}
             rates = await _rates(bench, sent)
-            bad, parked = await asyncio.to_thread(_parked, sent.pop("spoilt"))
+            bad, parked = await asyncio.to_thread(_parked, sent["spoilt"])
     return [
         _figure("scorer and ingestor at once", rates, least=0.95),
         _figure("ingestor alone", rates, ALONE),
