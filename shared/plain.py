@@ -3,16 +3,12 @@
 A record is usual when it is what nearly every producer writes: each member once, ASCII text without escapes, a time
 with seconds and a zone, numbers of 18 digits at most; and when nothing in it needs a flag or a refusal. For the others,
 good or bad, the shared decoder answers (`shared.records`), which says the same of every usual record: a property that
-the tests check. So this is but speed, and where plain.c has not been compiled (`make` does, with any C compiler)
-nothing is usual.
+the tests check. So this is but speed, and where plain.c has not been compiled (`shared.native`) nothing is usual.
 """
 
 import ctypes
-import logging
 from collections.abc import Iterable, Sequence
-from functools import cache
 from itertools import accumulate, chain
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,10 +17,9 @@ from numpy.typing import NDArray
 
 from schemas.specs import BoolFeature, CategoryFeature, Feature, FloatFeature, StreamSpec
 from shared.matrix import Matrix
+from shared.native import Native, check_layout, native
 from shared.records import MAX_EVENT_BYTES, MAX_ID_LETTERS, bounds_of
 
-log = logging.getLogger(__name__)
-_LIBRARY, _SOURCE = (Path(__file__).with_name(name) for name in ("libplain.so", "plain.c"))
 _KINDS: dict[type[Feature], int] = {FloatFeature: 0, BoolFeature: 1, CategoryFeature: 2}
 _OPTIONAL = 4
 _MOST_LETTERS_OF_A_COLUMN = 2**31 - 1
@@ -67,16 +62,16 @@ class _Columns(ctypes.Structure):
 
 
 class _Library:
-    """plain.c. What is short keeps Python's lock: to get it back takes longer."""
+    """plain.c."""
 
-    def __init__(self) -> None:
-        freeing, keeping = ctypes.CDLL(str(_LIBRARY)), ctypes.PyDLL(str(_LIBRARY))
+    def __init__(self, library: Native) -> None:
+        freeing, keeping = library.freeing, library.keeping
         columns, out = ctypes.POINTER(_Columns), ctypes.c_void_p
         self.read, self.texts, self.lines = freeing.modelbus_read, freeing.modelbus_texts, keeping.modelbus_lines
         self.read.argtypes, self.read.restype = [columns], ctypes.c_int64
         self.texts.argtypes, self.texts.restype = [columns, ctypes.c_int64, out, out], None
         self.lines.argtypes, self.lines.restype = [columns, ctypes.c_int64, out], ctypes.c_int64
-        self.fits = keeping.modelbus_columns_bytes() == ctypes.sizeof(_Columns)
+        check_layout(keeping.modelbus_columns_bytes, _Columns)
 
 
 class Plain:
@@ -111,7 +106,7 @@ class PlainReader:
     def __init__(self, spec: StreamSpec) -> None:
         self._features = len(spec.features)
         self._declared = _declared(spec)
-        self._library = _library()
+        self._library = native(_Library)
 
     def read(self, values: Sequence[bytes | None]) -> Plain | None:
         """What n values hold; None where plain.c has not been compiled, or for more than Arrow's texts can hold."""
@@ -168,18 +163,3 @@ def _ends(sizes: Iterable[int]) -> NDArray[np.int32]:
 
 def _kind(feature: Feature) -> int:
     return _KINDS[type(feature)] | (0 if feature.required else _OPTIONAL)
-
-
-@cache
-def _library() -> _Library | None:
-    """plain.c as it was compiled for this code; None where it was not."""
-    try:
-        library = _Library()
-        fits = library.fits and _LIBRARY.stat().st_mtime >= _SOURCE.stat().st_mtime
-    except (OSError, AttributeError) as error:
-        log.warning("plain.c is not compiled, so records are read more slowly: %s", error)
-        return None
-    if not fits:
-        log.warning("%s is of another plain.c, so records are read more slowly; `make` compiles it", _LIBRARY)
-        return None
-    return library

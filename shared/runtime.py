@@ -1,5 +1,7 @@
 """A version as it is served: ONNX Runtime on bytes, one thread, no external data. The same code validates and serves.
 
+Forests of small trees are scored by trees.c instead, once it has said the same as the runtime, bit by bit.
+
 Contract of the graph: one input, float32 (n, features); classification has an output `probabilities`, float32
 (n, classes); regression has one output, float32 (n, 1).
 """
@@ -19,6 +21,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 from schemas.events.parts import Signature
 from shared.errors import Refusal
 from shared.matrix import Inputs
+from shared.trees import Forest, forest_of
 
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml"}
 # arithmetic on what comes in: no loops, no chance, no shapes that the data name
@@ -64,7 +67,7 @@ class Model:
             UnsafeModel: not ONNX, external data, operators outside the standard domains, another input or output, or
                 nothing that the runtime takes.
         """
-        check_safe(data)
+        graph = check_safe(data)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4  # an error is raised: it need not be printed too
@@ -82,10 +85,27 @@ class Model:
         with _refusing():
             for rows in _FIRST_ROWS:
                 self._scores(self._run(np.zeros((rows, len(signature.features)), dtype=np.float32)), rows)
+        self._forest = forest_of(graph, len(signature.features))
+        if self._forest is not None and not self._is_same(self._forest):
+            log.warning("trees.c says other scores than ONNX Runtime, which goes on alone")
+            self._forest = None
+
+    @property
+    def is_forest(self) -> bool:
+        """Whether trees.c scores it."""
+        return self._forest is not None
 
     def score(self, inputs: Inputs) -> Scores:
         """Score a batch, float32 (n, features); NaN where the runtime refuses a row, as of a new category."""
-        return self._scores(self._rows(inputs), len(inputs))
+        answers = self._rows(inputs) if self._forest is None else self._forest.score(inputs)
+        return self._scores(answers, len(inputs))
+
+    def _is_same(self, forest: Forest) -> bool:
+        """Whether its scores are the runtime's, bit by bit; also of a few rows, which either may sum in another way."""
+        sample = forest.sample()
+        return all(
+            forest.score(rows).tobytes() == self._rows(rows).tobytes() for rows in (sample, sample[:1], sample[:9])
+        )
 
     def _scores(self, answers: Inputs, rows: int) -> Scores:
         raw = answers.astype(np.float64)
@@ -122,8 +142,8 @@ def _refusing() -> Iterator[None]:
         raise UnsafeModel(f"ONNX Runtime refuses it: {error}") from error
 
 
-def check_safe(data: bytes) -> None:
-    """Look before loading.
+def check_safe(data: bytes) -> onnx.GraphProto:
+    """Look before loading; returns what is seen.
 
     Raises:
         UnsafeModel: not ONNX, data outside the file, or operators that are not on the list.
@@ -144,6 +164,7 @@ def check_safe(data: bytes) -> None:
         raise UnsafeModel("expected no model-local functions and no training graphs")
     if odd := sorted({node.op_type for node in graph.graph.node if not _is_listed(node)}):
         raise UnsafeModel(f"expected operators of the list, got {odd}")
+    return graph.graph
 
 
 def _is_listed(node: onnx.NodeProto) -> bool:

@@ -72,7 +72,9 @@ def boosted(stream: StreamSpec, seed: int = 0) -> bytes:
     rng = np.random.default_rng(seed)
     inputs = rng.normal(size=(20_000, len(stream.features))).astype(np.float32)
     labels = inputs[:, 0] + inputs[:, 1] * inputs[:, 2] + rng.normal(size=len(inputs)) > 0
-    fitted = make_pipeline(HistGradientBoostingClassifier(max_iter=100, random_state=seed)).fit(inputs, labels)
+    fitted = make_pipeline(HistGradientBoostingClassifier(max_iter=100, early_stopping=False, random_state=seed)).fit(
+        inputs, labels
+    )
     return graph_of(fitted, signature_of(stream, tuple(stream.features), ("false", "true")))
 
 

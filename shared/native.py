@@ -1,0 +1,42 @@
+"""What is written in C for speed alone: plain.c and trees.c, which `make` compiles into one library.
+
+Each has a slower twin that says the same, bit by bit: a property that the tests check. Without the library the twins
+do all the work.
+"""
+
+import ctypes
+import logging
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+log = logging.getLogger(__name__)
+Bound = TypeVar("Bound")
+_LIBRARY, *_SOURCES = (Path(__file__).with_name(name) for name in ("libnative.so", "plain.c", "trees.c"))
+
+
+class Native:
+    """The library. What is short is called through `keeping` Python's lock: to get it back takes longer."""
+
+    def __init__(self) -> None:
+        self.freeing, self.keeping = ctypes.CDLL(str(_LIBRARY)), ctypes.PyDLL(str(_LIBRARY))
+
+
+def check_layout(size: Callable[[], int], ours: type[ctypes.Structure]) -> None:
+    """Raises OSError where C lays a structure out in another way."""
+    if size() != ctypes.sizeof(ours):
+        raise OSError(f"{ours.__module__}: expected a structure of {ctypes.sizeof(ours)} bytes, got {size()}")
+
+
+@cache
+def native(bind: Callable[[Native], Bound]) -> Bound | None:
+    """What a module binds of the library as it was compiled for this code; None where it was not."""
+    try:
+        if _LIBRARY.stat().st_mtime < max(source.stat().st_mtime for source in _SOURCES):
+            log.warning("%s is of other sources, so scorers are slower; `make` compiles it", _LIBRARY)
+            return None
+        return bind(Native())
+    except (OSError, AttributeError) as error:
+        log.warning("%s is not compiled, so scorers are slower: %s", _LIBRARY, error)
+        return None
