@@ -1,6 +1,6 @@
 """A version as it is served: ONNX Runtime on bytes, one thread, no external data. The same code validates and serves.
 
-Forests of small trees are scored by trees.c instead, once it has said the same as the runtime, bit by bit.
+Forests of small trees are scored by trees.c instead (`shared.trees`), to the same bits.
 
 Contract of the graph: one input, float32 (n, features); classification has an output `probabilities`, float32
 (n, classes); regression has one output, float32 (n, 1).
@@ -68,13 +68,10 @@ class Model:
                 nothing that the runtime takes.
         """
         graph = check_safe(data)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # an error is raised: it need not be printed too
         self._classes = signature.classes
         self._has_refused = False
         with _refusing():
-            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            self._session = _session_of(data)
         inputs, outputs = self._session.get_inputs(), [output.name for output in self._session.get_outputs()]
         if len(inputs) != 1 or inputs[0].type != "tensor(float)":
             raise UnsafeModel(f"inputs: expected one float32 tensor, got {[(i.name, i.type) for i in inputs]}")
@@ -85,10 +82,30 @@ class Model:
         with _refusing():
             for rows in _FIRST_ROWS:
                 self._scores(self._run(np.zeros((rows, len(signature.features)), dtype=np.float32)), rows)
-        self._forest = forest_of(graph, len(signature.features))
-        if self._forest is not None and not self._is_same(self._forest):
+        self._forest: Forest | None = None
+        self._goes_on = True  # a graph, after the forest
+        self._use_if_same(*forest_of(graph, len(signature.features)) or (None, None))
+
+    def _use_if_same(self, forest: Forest | None, rest: onnx.ModelProto | None) -> None:
+        """Whether it scores a sample as the graph alone, bit by bit; few rows, too, which may be summed otherwise."""
+        if forest is None:
+            return
+        whole = self._session, self._input
+        try:
+            sample = forest.sample()
+            some = [sample, sample[:1], sample[:9]]
+            expected = [self._answers(rows).tobytes() for rows in some]
+            self._forest, self._goes_on = forest, rest is not None
+            if rest is not None:
+                self._session, self._input = _session_of(rest.SerializeToString()), rest.graph.input[0].name
+            is_same = [self._answers(rows).tobytes() for rows in some] == expected
+        except Exception as error:  # whatever it is: the graph alone has been warmed up, and goes on
+            log.info("not scored as a forest: %r", error)
+            is_same = False
+        if not is_same:
             log.warning("trees.c says other scores than ONNX Runtime, which goes on alone")
-            self._forest = None
+            self._forest, (self._session, self._input) = None, whole
+        self._has_refused = False  # nothing that came
 
     @property
     def is_forest(self) -> bool:
@@ -97,15 +114,13 @@ class Model:
 
     def score(self, inputs: Inputs) -> Scores:
         """Score a batch, float32 (n, features); NaN where the runtime refuses a row, as of a new category."""
-        answers = self._rows(inputs) if self._forest is None else self._forest.score(inputs)
-        return self._scores(answers, len(inputs))
+        return self._scores(self._answers(inputs), len(inputs))
 
-    def _is_same(self, forest: Forest) -> bool:
-        """Whether its scores are the runtime's, bit by bit; also of a few rows, which either may sum in another way."""
-        sample = forest.sample()
-        return all(
-            forest.score(rows).tobytes() == self._rows(rows).tobytes() for rows in (sample, sample[:1], sample[:9])
-        )
+    def _answers(self, inputs: Inputs) -> Inputs:
+        if self._forest is None:
+            return self._rows(inputs)
+        scores = self._forest.score(inputs)
+        return self._rows(scores) if self._goes_on else scores
 
     def _scores(self, answers: Inputs, rows: int) -> Scores:
         raw = answers.astype(np.float64)
@@ -131,6 +146,13 @@ class Model:
             return np.full((len(inputs), max(1, len(self._classes))), np.nan, dtype=np.float32)
 
 
+def _session_of(data: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # an error is raised: it need not be printed too
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
 @contextmanager
 def _refusing() -> Iterator[None]:
     """What the runtime does not take, or answers in another shape, is no model: the same bytes fail again."""
@@ -142,7 +164,7 @@ def _refusing() -> Iterator[None]:
         raise UnsafeModel(f"ONNX Runtime refuses it: {error}") from error
 
 
-def check_safe(data: bytes) -> onnx.GraphProto:
+def check_safe(data: bytes) -> onnx.ModelProto:
     """Look before loading; returns what is seen.
 
     Raises:
@@ -164,7 +186,7 @@ def check_safe(data: bytes) -> onnx.GraphProto:
         raise UnsafeModel("expected no model-local functions and no training graphs")
     if odd := sorted({node.op_type for node in graph.graph.node if not _is_listed(node)}):
         raise UnsafeModel(f"expected operators of the list, got {odd}")
-    return graph.graph
+    return graph
 
 
 def _is_listed(node: onnx.NodeProto) -> bool:

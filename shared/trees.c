@@ -11,6 +11,7 @@
 
 #define ROWS 16 /* of a block */
 #define LEAVES 32
+enum { SUM, MARGINS, PROBABILITIES };
 #if defined(__x86_64__) && defined(__GLIBC__) /* whose loader chooses */
 #define FOR_EACH_MACHINE __attribute__((target_clones("avx2", "default")))
 #else
@@ -64,15 +65,16 @@ static void sums(const struct forest *f, const float *inputs, int64_t n, float(*
 /* Whoever lays it out in another way must not call. */
 int64_t modelbus_forest_bytes(void) { return (int64_t)sizeof(struct forest); }
 
-/* float32 (n, features) → probabilities (n, 2) of what is not, and is; or sums (n, 1). Returns -1 without memory. */
-int modelbus_forest(const struct forest *f, const float *inputs, int64_t n, int is_binary, float *scores) {
+/* float32 (n, features) → sums (n, 1); or, of two classes, margins or probabilities (n, 2) of what is not, and is.
+   Returns -1 without memory. */
+int modelbus_forest(const struct forest *f, const float *inputs, int64_t n, int transform, float *scores) {
     float(*block)[ROWS] = malloc(sizeof(*block) * (size_t)(f->features + 1));
     if (!block) return -1;
-    sums(f, inputs, n, block, scores, is_binary ? 2 : 1);
-    for (int64_t row = 0; row < n && is_binary; row++) {
+    sums(f, inputs, n, block, scores, transform == SUM ? 1 : 2);
+    for (int64_t row = 0; row < n && transform != SUM; row++) {
         float sum = scores[2 * row];
-        scores[2 * row] = logistic(-sum);
-        scores[2 * row + 1] = logistic(sum);
+        scores[2 * row] = transform == MARGINS ? -sum : logistic(-sum);
+        scores[2 * row + 1] = transform == MARGINS ? sum : logistic(sum);
     }
     free(block);
     return 0;
