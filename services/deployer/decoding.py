@@ -1,9 +1,10 @@
 """A stream's records as columns: the usual ones read by plain.c, the others by the decoder that all services share."""
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import compress
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from schemas.specs import StreamSpec
 from shared.matrix import Matrix
 from shared.plain import ENTITY, ID, TIME, Plain, PlainReader
 from shared.records import ENCODER, RefusedRecord, StreamDecoder
+
+Item = TypeVar("Item")
 
 
 @dataclass(kw_only=True)
@@ -89,17 +92,26 @@ def _with_others(columns: Columns, others: Columns) -> Columns:
     flags = {others.positions[row]: words for row, words in others.flags.items()}
     if not others.refused:
         return replace(columns, flags=flags)
-    kept = np.ones(len(columns.ids), dtype=bool)
-    kept[[each.position for each in others.refused]] = False
-    mask = kept.tolist()
-    rows = np.cumsum(kept) - 1
+    places = [each.position for each in others.refused]
     return Columns(
-        positions=np.flatnonzero(kept).tolist(),
-        ids=list(compress(columns.ids, mask)),
-        keys=list(compress(columns.keys, mask)),
-        entities=list(compress(columns.entities, mask)),
-        times=list(compress(columns.times, mask)),
-        matrix=columns.matrix[kept],
-        flags={int(rows[place]): words for place, words in flags.items()},
+        positions=without(range(len(columns.ids)), places),
+        ids=without(columns.ids, places),
+        keys=without(columns.keys, places),
+        entities=without(columns.entities, places),
+        times=without(columns.times, places),
+        matrix=np.delete(columns.matrix, places, axis=0),
+        flags={place - bisect_left(places, place): words for place, words in flags.items()},
         refused=others.refused,
     )
+
+
+def without(items: Iterable[Item], places: Sequence[int]) -> list[Item]:
+    """All but those at these places, ascending: where they are few, far faster than to pick the others.
+
+    >>> without("abcd", [1, 2])
+    ['a', 'd']
+    """
+    kept = list(items)
+    for place in reversed(places):
+        del kept[place]
+    return kept

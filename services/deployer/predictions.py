@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from schemas.events.deployer import RolloutChanged
 from schemas.topics import PREDICTIONS, SHADOW
 from services.deployer.answers import Answers
-from services.deployer.decoding import Columns
+from services.deployer.decoding import Columns, without
 from services.deployer.domain.exploring import is_explored
 from services.deployer.serving import SOURCE
 from shared.records import ENCODER, EXPLORE, Prediction
@@ -34,13 +34,13 @@ class Taken(NamedTuple):
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
 
-    def at(self, positions: Sequence[int]) -> "Taken":
-        """Some of them, in this order."""
+    def without(self, places: Sequence[int]) -> "Taken":
+        """All but those at these places, ascending."""
         return Taken(
-            partitions=[self.partitions[each] for each in positions],
-            offsets=[self.offsets[each] for each in positions],
-            keys=[self.keys[each] for each in positions],
-            values=[self.values[each] for each in positions],
+            partitions=without(self.partitions, places),
+            offsets=without(self.offsets, places),
+            keys=without(self.keys, places),
+            values=without(self.values, places),
         )
 
 

@@ -89,7 +89,7 @@ class StreamScorer:
         scored = Scored(refused=Counter((self._spec.stream, refusal.reason) for refusal in columns.refused))
         if not columns.ids:
             return scored
-        accepted = taken.at(columns.positions) if columns.refused else taken
+        accepted = taken.without([each.position for each in columns.refused]) if columns.refused else taken
         rows = rows_of(columns, accepted)
         scored.keyed_otherwise[self._spec.stream] = sum(map(ne, rows.keys, accepted.keys))
         scored.unserved.update(dict.fromkeys(self._unserved, len(rows.ids)))

@@ -86,7 +86,7 @@ def read(settings: Settings, topic: str, places: Mapping[int, int], numbers: ran
         while missing:
             if (first := consumer.poll(0.05)) is not None:
                 messages, now = [first, *consumer.consume(10_000, 0)], time.perf_counter()
-                keys = [int(each.key()) for each in messages if each.error() is None]
+                keys = [int(each.key() or b"") for each in messages if each.error() is None]
                 came = np.unique(np.array(keys, np.int64)) - numbers.start
                 came = came[came >= 0]  # what was sent before may be answered only now
                 missing -= int(np.isnan(arrived[came]).sum())

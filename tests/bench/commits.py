@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from compose.embedded.stack import Stack
 from services.ingestor.domain.blocks import Taken, block_of
@@ -40,7 +41,7 @@ async def _measured(commits: int, say: Say) -> list[Figure]:
     with TemporaryDirectory(prefix="modelbus-bench-") as folder:
         async with Stack(Path(folder), parts=frozenset({"s3"})) as stack:
             os.environ.update(stack.environment)
-            await Objects(S3Settings()).ensure_bucket()  # type: ignore[call-arg]  # from the environment
+            await Objects(S3Settings()).ensure_bucket()  # from the environment
             costs = await asyncio.to_thread(_costs, commits, say)
     what = f"a small commit on S3, the last {EDGE} of {len(costs):,} against the first"
     return [Figure(what=what, unit="ms", ours=mean(costs[-EDGE:]), ceiling=mean(costs[:EDGE]), most=1.5)]
@@ -49,7 +50,7 @@ async def _measured(commits: int, say: Say) -> list[Figure]:
 def _costs(commits: int, say: Say) -> list[float]:
     parking = Parking(KafkaSettings(bootstrap_servers="127.0.0.1:1"))  # nothing is refused here
     source = Source(kind="data", owner="bench", spec=STREAM)
-    intake = Intake(source, tables=Tables(S3Settings()), parking=parking, settings=Settings())  # type: ignore[call-arg]
+    intake = Intake(source, tables=Tables(S3Settings()), parking=parking, settings=Settings())
     intake.place([0])
     costs = []
     for number in range(commits):
@@ -66,7 +67,7 @@ def _costs(commits: int, say: Say) -> list[float]:
 
 def _record(offset: int) -> Taken:
     entity = f"machine-{offset % 40}"
-    value = {"id": f"e{offset}", "entity": entity, "time": "2013-01-01T00:00:00Z"}
+    value: dict[str, Any] = {"id": f"e{offset}", "entity": entity, "time": "2013-01-01T00:00:00Z"}
     value |= {"features": {name: offset / (index + 1) for index, name in enumerate(FEATURES)}}
     return Taken(partition=0, offset=offset, timestamp_ms=0, key=entity.encode(), value=json.dumps(value).encode())
 

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
@@ -113,7 +114,8 @@ def ingested(folder: Path, topic: str, events: int, *, before: int = 0) -> float
 
 def _committed(said: Consumer, table: str) -> int:
     """Rows of a table, when some are announced. To ask for metrics would take its time."""
-    if (message := said.poll(1.0)) is None or message.error():
+    message: Any = said.poll(1.0)
+    if message is None or message.error():
         return 0
     heard = envelope.read(message.headers() or [], message.value() or b"")
     event = heard and heard.event

@@ -162,7 +162,11 @@ def monitor(folder: Path) -> Iterator[Watched]:
 def _together(watched: Watched, begun: Callable[[], bool]) -> None:
     """The monitor, once it is at work, stands still until the other has begun."""
     deadline = time.monotonic() + _LIMIT_SECONDS
-    for signalled, reached in ((signal.SIGSTOP, lambda: watched.predictions("joined")[0] > 0), (signal.SIGCONT, begun)):
+    steps: list[tuple[signal.Signals, Callable[[], bool]]] = [
+        (signal.SIGSTOP, lambda: watched.predictions("joined")[0] > 0),
+        (signal.SIGCONT, begun),
+    ]
+    for signalled, reached in steps:
         while not reached():
             assert time.monotonic() < deadline
             time.sleep(_SAMPLE_SECONDS)

@@ -91,8 +91,8 @@ class Bench:
     async def serve(self, stream: StreamSpec, graphs: dict[str, bytes], reference: Artifact = NOTHING) -> None:
         """Topics of a stream and its models, each served by its graph from the first event on."""
         topics = stream_topics(self.kafka, stream.stream, stream.partitions)
-        for model in (*graphs, f"bare-{stream.stream}"):
-            topics += model_topics(self.kafka, model, stream.partitions)
+        for name in (*graphs, f"bare-{stream.stream}"):
+            topics += model_topics(self.kafka, name, stream.partitions)
         await ensure_topics(self.kafka, topics)
         models = [model_of(name, stream) for name in graphs]
         world = World(stream=stream, models=models, kafka=self.kafka, objects=self.objects)
@@ -160,7 +160,7 @@ async def running_bench(say: Say, *more: str) -> AsyncIterator[Bench]:
     with TemporaryDirectory(prefix="modelbus-bench-") as folder:
         async with Stack(Path(folder), parts=frozenset({"kafka", "s3", "zipkin", *more}), busy=True) as stack:
             os.environ.update(stack.environment)
-            kafka, objects = KafkaSettings(), Objects(S3Settings())  # type: ignore[call-arg]  # from the environment
+            kafka, objects = KafkaSettings(), Objects(S3Settings())  # from the environment
             await objects.ensure_bucket()
             await ensure_topics(kafka, control_topics(kafka))
             yield Bench(folder=Path(folder), kafka=kafka, objects=objects, say=say)

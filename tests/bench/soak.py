@@ -102,7 +102,7 @@ def _figure(name: str, found: list[tuple[float, float]], seconds: float, *, own:
     early = [size for at, size in found if warm <= at < warm + edge]
     late = [size for at, size in found if at >= seconds - edge]
     what = f"{name}, resident, last minute against minute {warm / 60:.1f}"
-    return Figure(what=what, unit="MB", ours=median(late), ceiling=median(early), most=1.05 if own else "")
+    return Figure(what=what, unit="MB", ours=median(late), ceiling=median(early), most=1.05 if own else None)
 
 
 async def _saturation(stack: Stack, feed: "Feed", say: Say) -> float:

@@ -117,6 +117,8 @@ class DataReader:
         if plain.all:
             return rows, []
         others, refused, positions = self._decoded(block, np.flatnonzero(~plain.usual).tolist())
+        if not positions:
+            return rows.take(pa.array(np.delete(np.arange(len(block)), [each.position for each in refused]))), refused
         order = np.arange(len(block))  # of the rows to be taken: those of the others stand behind the block's
         order[positions] = np.arange(len(block), len(block) + len(positions))
         kept = pa.array(np.delete(order, [each.position for each in refused]))
@@ -131,6 +133,8 @@ class DataReader:
     def _decoded(self, block: Block, places: Sequence[int]) -> tuple[pa.Table, list[RefusedRecord], list[int]]:
         """Rows and refusals of the records at these places, and where the rows' records stand."""
         batch = self._decoder.decode([block.values[place] for place in places], places)
+        if not batch.records:
+            return self._schema.empty_table(), batch.refused, []
         features = [
             _column_as_sent(feature, name, batch, batch.matrix[:, index])
             for index, (name, feature) in enumerate(self._spec.features.items())

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import msgspec
-import numpy as np
 
 from schemas.events.base import Event
 from schemas.events.deployer import RolloutChanged, RolloutEnded
@@ -135,7 +134,8 @@ class Platform:
         if changed.challenger is not None:
             others: list[Arm] = ["canary" if each else "shadow" for each in canary]
             also, challenging = self._answered(changed, changed.challenger, others, columns, start)
-            said, labels = [*said, *also], np.where(canary, challenging, labels).tolist()
+            said = [*said, *also]
+            labels = [new if each else old for each, new, old in zip(canary, challenging, labels, strict=True)]
         self.answers += labels
         served = PREDICTIONS.of(changed.model)
         return [v for topic, v in said if topic == served], [v for topic, v in said if topic != served]

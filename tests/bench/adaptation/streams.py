@@ -207,7 +207,7 @@ def _flights() -> Stream:
         spec=spec,
         model=model,
         features=[
-            {name: None if pd.isna(value) else value for name, value in row.items()}
+            {str(name): None if pd.isna(value) else value for name, value in row.items()}
             for row in frame[columns].to_dict("records")
         ],
         labels=frame["late"].tolist(),

@@ -41,7 +41,7 @@ class Past:
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
-        self.shelf = Shelf()
+        self.shelf: Any = Shelf()  # as much of Objects as is asked of it
 
     def read(self, kind: Literal["data", "labels", "predictions"], *_: Any) -> pa.Table:
         return self._data if kind == "data" else self._labels
