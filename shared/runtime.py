@@ -84,12 +84,11 @@ class Model:
                 self._scores(self._run(np.zeros((rows, len(signature.features)), dtype=np.float32)), rows)
         self._forest: Forest | None = None
         self._goes_on = True  # a graph, after the forest
-        self._use_if_same(*forest_of(graph, len(signature.features)) or (None, None))
+        if found := forest_of(graph, len(signature.features)):
+            self._use_if_same(*found)
 
-    def _use_if_same(self, forest: Forest | None, rest: onnx.ModelProto | None) -> None:
+    def _use_if_same(self, forest: Forest, rest: onnx.ModelProto | None) -> None:
         """Whether it scores a sample as the graph alone, bit by bit; few rows, too, which may be summed otherwise."""
-        if forest is None:
-            return
         whole = self._session, self._input
         try:
             sample = forest.sample()
@@ -98,12 +97,10 @@ class Model:
             self._forest, self._goes_on = forest, rest is not None
             if rest is not None:
                 self._session, self._input = _session_of(rest.SerializeToString()), rest.graph.input[0].name
-            is_same = [self._answers(rows).tobytes() for rows in some] == expected
+            if [self._answers(rows).tobytes() for rows in some] != expected:
+                raise ValueError("trees.c says other scores")
         except Exception as error:  # whatever it is: the graph alone has been warmed up, and goes on
-            log.info("not scored as a forest: %r", error)
-            is_same = False
-        if not is_same:
-            log.warning("trees.c says other scores than ONNX Runtime, which goes on alone")
+            log.warning("scored by ONNX Runtime alone: %r", error)
             self._forest, (self._session, self._input) = None, whole
         self._has_refused = False  # nothing that came
 

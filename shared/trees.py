@@ -136,9 +136,9 @@ def _transform(values: Mapping[str, Any], kind: str) -> int:
     else:
         classes = values.get("classlabels_int64s") or values.get("classlabels_strings") or ()
         found = {b"NONE": _MARGINS, b"LOGISTIC": _PROBABILITIES}.get(transform) if len(classes) == 2 else None
-    if found is None or (
-        found == _MARGINS and min(values["class_weights"]) >= 0
-    ):  # those are no margins to the runtime
+    if found is None:
+        raise _Other
+    if found == _MARGINS and min(values["class_weights"]) >= 0:  # the runtime makes something else of those
         raise _Other
     return found
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from confluent_kafka import Producer
+from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
 
@@ -28,7 +29,7 @@ from schemas.topics import DATA
 from services.deployer.consuming import GROUP
 from services.trainer.domain.graphs import graph_of
 from shared.kafka import control_topics, ensure_topics, model_topics, stream_topics
-from shared.matrix import signature_of
+from shared.matrix import Inputs, signature_of
 from shared.objects import Objects
 from shared.settings import KafkaSettings, S3Settings
 from tests.bench.figures import Say
@@ -68,13 +69,17 @@ STREAM = stream_of("bench", FEATURES)
 
 
 def boosted(stream: StreamSpec, seed: int = 0) -> bytes:
-    """HistGradientBoosting of 100 iterations on all features of a stream, as ONNX."""
+    """The usual model, on all features of a stream of floats."""
     rng = np.random.default_rng(seed)
     inputs = rng.normal(size=(20_000, len(stream.features))).astype(np.float32)
     labels = inputs[:, 0] + inputs[:, 1] * inputs[:, 2] + rng.normal(size=len(inputs)) > 0
-    fitted = make_pipeline(HistGradientBoostingClassifier(max_iter=100, early_stopping=False, random_state=seed)).fit(
-        inputs, labels
-    )
+    return graph_on(stream, inputs, labels, seed)
+
+
+def graph_on(stream: StreamSpec, inputs: Inputs, labels: NDArray[np.bool_], seed: int = 0) -> bytes:
+    """HistGradientBoosting of 100 iterations, fitted on inputs (n, features of the stream) and labels (n,), as ONNX."""
+    model = HistGradientBoostingClassifier(max_iter=100, early_stopping=False, random_state=seed)
+    fitted = make_pipeline(model).fit(inputs, labels)
     return graph_of(fitted, signature_of(stream, tuple(stream.features), ("false", "true")))
 
 

@@ -7,18 +7,14 @@ from datetime import UTC, datetime
 from itertools import cycle, islice
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.pipeline import make_pipeline
 
 from examples.flights.departures import timeline
 from schemas.declarations import parse
 from schemas.specs import StreamSpec
-from services.trainer.domain.graphs import graph_of
-from shared.matrix import signature_of
 from shared.records import ENCODER, Prediction, StreamDecoder
 from tests.bench.bare import HEADERS, Bare
 from tests.bench.figures import Figure, Say, middle_of
-from tests.bench.scorer import FEATURES, STREAM, Bench, Event, boosted, events_of, running_bench
+from tests.bench.scorer import FEATURES, STREAM, Bench, Event, boosted, events_of, graph_on, running_bench
 from tests.scoring_world import ROOT
 
 ROUNDS = 5  # that count, after one in which the broker still compiles what it will run
@@ -103,10 +99,7 @@ def _flights() -> tuple[StreamSpec, list[Event]]:
 
 
 def _boosted_flights(stream: StreamSpec, departures: list[Event]) -> bytes:
-    """HistGradientBoosting of 100 iterations on all features, of a label that they decide."""
+    """The usual model on all features, of a label that they decide."""
     inputs = StreamDecoder(stream).decode([value for _, value in departures[:10_000]]).matrix.astype(np.float32)
     labels = np.nan_to_num(inputs).sum(axis=1) + np.random.default_rng(0).normal(size=len(inputs)) > 2500
-    fitted = make_pipeline(HistGradientBoostingClassifier(max_iter=100, early_stopping=False, random_state=0)).fit(
-        inputs, labels
-    )
-    return graph_of(fitted, signature_of(stream, tuple(stream.features), ("false", "true")))
+    return graph_on(stream, inputs, labels)

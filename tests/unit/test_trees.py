@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +19,7 @@ from schemas.events.parts import Signature, SignatureFeature
 from services.trainer.domain.calibration import calibrated
 from services.trainer.domain.graphs import graph_of
 from services.trainer.domain.pipelines import MODEL
-from shared import trees
+from shared import runtime, trees
 from shared.matrix import Inputs
 from shared.runtime import Model
 from shared.trees import Forest, forest_of
@@ -108,9 +107,7 @@ def of_another_input() -> onnx.NodeProto:
 
 def of_runtime(data: bytes, rows: Inputs) -> Inputs:
     """On one thread, as it serves: several sum in another order."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = runtime._session_of(data)
     found: Inputs = session.run([session.get_outputs()[-1].name], {session.get_inputs()[0].name: rows})[0]
     return found
 

@@ -117,12 +117,10 @@ class DataReader:
         if plain.all:
             return rows, []
         others, refused, positions = self._decoded(block, np.flatnonzero(~plain.usual).tolist())
-        if not positions:
-            return rows.take(pa.array(np.delete(np.arange(len(block)), [each.position for each in refused]))), refused
         order = np.arange(len(block))  # of the rows to be taken: those of the others stand behind the block's
         order[positions] = np.arange(len(block), len(block) + len(positions))
         kept = pa.array(np.delete(order, [each.position for each in refused]))
-        return pa.concat_tables([rows, others]).take(kept), refused
+        return (pa.concat_tables([rows, others]) if positions else rows).take(kept), refused
 
     def _table(self, plain: Plain, block: Block) -> pa.Table:
         features = [_column(each, plain.matrix[row]) for row, each in enumerate(self._spec.features.values())]
