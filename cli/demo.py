@@ -36,7 +36,8 @@ def demo(  # noqa: PLR0917  # typer passes them by name
         Path, typer.Option(exists=True, dir_okay=False, help="Other declarations for the flights.")
     ] = SPECS,
     kill_every: Annotated[
-        float | None, typer.Option(min=0.5, help="SIGKILL a random service process every so many seconds.")
+        float | None,
+        typer.Option(min=0.5, help="SIGKILL a random service process every so many seconds, once all are back."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the kills.")] = 1,
     scorers: Annotated[int, typer.Option(min=1, max=8, help="Scorer processes.")] = 1,

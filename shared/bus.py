@@ -8,9 +8,10 @@ process, so nothing is lost and nothing is skipped.
 import asyncio
 import dataclasses
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 from aiokafka import AIOKafkaProducer, ConsumerRecord
@@ -18,17 +19,18 @@ from aiokafka.errors import KafkaError
 from faststream import AckPolicy, BaseMiddleware
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaAckableMessage
+from faststream.kafka.security import parse_security
 from faststream.message import StreamMessage
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 from opentelemetry.trace import SpanKind
 
 from schemas import envelope
 from schemas.envelope import Envelope, NotAnEvent, UnknownMajor
 from schemas.events.base import Event
-from schemas.topics import DEAD_LETTERS, LifecycleTopic
+from schemas.topics import DEAD_LETTER_ROOM_BYTES, DEAD_LETTERS, MAX_RECORD_BYTES, LifecycleTopic
 from shared import metrics, telemetry
 from shared.dead_letters import DeadLetter, Origin, Reason
 from shared.errors import DeadLetterFailed, Fatal, TooEarly
-from shared.kafka import login
 from shared.outbox import Work, first_hearing, unit_of_work
 from shared.postgres import AWAY
 from shared.settings import KafkaSettings
@@ -41,6 +43,11 @@ TOO_EARLY_ATTEMPTS = 60
 _FIRST_BACK_OFF_SECONDS = 0.1
 _LONGEST_BACK_OFF_SECONDS = 2.0
 _SESSION_MILLISECONDS = 6_000  # the least that brokers allow by default: so long a killed member's partitions wait
+_MECHANISMS: Final[dict[str, Any]] = {
+    "PLAIN": SASLPlaintext,
+    "SCRAM-SHA-256": SASLScram256,
+    "SCRAM-SHA-512": SASLScram512,
+}
 log = logging.getLogger(__name__)
 
 
@@ -203,3 +210,27 @@ async def _parse(record: ConsumerRecord, original: Callable[[ConsumerRecord], Aw
 async def _decode(message: StreamMessage[ConsumerRecord]) -> Envelope | None:
     record = message.raw_message
     return envelope.read([(name, value or b"") for name, value in record.headers], record.value or b"")
+
+
+def outbox_producer(kafka: KafkaSettings, service: str) -> AIOKafkaProducer:
+    """The producer of a service's relay: idempotent, so that retries neither repeat nor reorder."""
+    return AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers,
+        client_id=f"modelbus-{service}-outbox",
+        enable_idempotence=True,
+        max_request_size=MAX_RECORD_BYTES + DEAD_LETTER_ROOM_BYTES,
+        **parse_security(login(kafka)),
+    )
+
+
+def login(kafka: KafkaSettings) -> BaseSecurity | None:
+    """How FastStream and aiokafka log in; librdkafka's twin is `KafkaSettings.librdkafka`."""
+    if kafka.security_protocol == "PLAINTEXT":
+        return None
+    tls = kafka.security_protocol.endswith("SSL")
+    context = ssl.create_default_context(cafile=kafka.ssl_ca_file) if tls else None
+    if not kafka.security_protocol.startswith("SASL"):
+        return BaseSecurity(ssl_context=context, use_ssl=tls)
+    password = kafka.sasl_password.get_secret_value() if kafka.sasl_password else ""
+    mechanism: type[SASLPlaintext] = _MECHANISMS[kafka.sasl_mechanism]
+    return mechanism(username=kafka.sasl_username or "", password=password, ssl_context=context, use_ssl=tls)

@@ -1,16 +1,11 @@
-"""Topics made to measure, and clients of both libraries from one group of settings."""
+"""Topics made to measure."""
 
 import asyncio
-import ssl
 from collections.abc import Iterable
-from typing import Any, Final
 
-from aiokafka import AIOKafkaProducer
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
-from faststream.kafka.security import parse_security
-from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from schemas.topics import (
     CORRECTIONS,
@@ -28,11 +23,6 @@ from shared.settings import KafkaSettings
 
 _TIMESTAMPS = {"message.timestamp.type": "LogAppendTime"}  # 2013's events must not meet retention
 _FOR_EVER = {"retention.ms": "-1", "cleanup.policy": "delete"}
-_MECHANISMS: Final[dict[str, Any]] = {
-    "PLAIN": SASLPlaintext,
-    "SCRAM-SHA-256": SASLScram256,
-    "SCRAM-SHA-512": SASLScram512,
-}
 _ROOMY = {"max.message.bytes": str(MAX_RECORD_BYTES + DEAD_LETTER_ROOM_BYTES)}
 
 
@@ -83,27 +73,3 @@ def _ensure_topics(kafka: KafkaSettings, topics: list[NewTopic]) -> list[str]:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
     return created
-
-
-def outbox_producer(kafka: KafkaSettings, service: str) -> AIOKafkaProducer:
-    """The producer of a service's relay: idempotent, so that retries neither repeat nor reorder."""
-    return AIOKafkaProducer(
-        bootstrap_servers=kafka.bootstrap_servers,
-        client_id=f"modelbus-{service}-outbox",
-        enable_idempotence=True,
-        max_request_size=MAX_RECORD_BYTES + DEAD_LETTER_ROOM_BYTES,
-        **parse_security(login(kafka)),
-    )
-
-
-def login(kafka: KafkaSettings) -> BaseSecurity | None:
-    """How FastStream and aiokafka log in; librdkafka's twin is `KafkaSettings.librdkafka`."""
-    if kafka.security_protocol == "PLAINTEXT":
-        return None
-    tls = kafka.security_protocol.endswith("SSL")
-    context = ssl.create_default_context(cafile=kafka.ssl_ca_file) if tls else None
-    if not kafka.security_protocol.startswith("SASL"):
-        return BaseSecurity(ssl_context=context, use_ssl=tls)
-    password = kafka.sasl_password.get_secret_value() if kafka.sasl_password else ""
-    mechanism: type[SASLPlaintext] = _MECHANISMS[kafka.sasl_mechanism]
-    return mechanism(username=kafka.sasl_username or "", password=password, ssl_context=context, use_ssl=tls)

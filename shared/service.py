@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
@@ -16,11 +15,12 @@ from aiokafka.errors import KafkaConnectionError
 from starlette.applications import Starlette
 
 from shared import postgres, telemetry
-from shared.bus import Bus, Handlers
+from shared.bus import Bus, Handlers, outbox_producer
 from shared.health import Health, add_health, serve
-from shared.kafka import control_topics, ensure_topics, outbox_producer
+from shared.kafka import control_topics, ensure_topics
 from shared.outbox import relay
 from shared.settings import HttpSettings, KafkaSettings, PostgresSettings, TelemetrySettings
+from shared.stopping import until_stopped
 
 _CANCEL_AGAIN_SECONDS = 1.0
 log = logging.getLogger(__name__)
@@ -105,25 +105,6 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
         for task in pending:
             task.cancel()
         await asyncio.wait(pending, timeout=_CANCEL_AGAIN_SECONDS)
-
-
-async def until_stopped(loops: list[asyncio.Task[None]]) -> None:
-    """Wait for SIGINT or SIGTERM.
-
-    Raises:
-        Exception: what a loop died of, or RuntimeError when one ended by itself.
-    """
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    stop = asyncio.create_task(stopped.wait(), name="stop")
-    done, _ = await asyncio.wait({stop, *loops}, return_when=asyncio.FIRST_COMPLETED)
-    for task in done - {stop}:
-        if error := task.exception():
-            log.error("%s broke, so all ends: %r", task.get_name(), error)
-        await task
-        raise RuntimeError(f"{task.get_name()} ended by itself")
-    stop.cancel()
 
 
 def run(name: str, opened: Callable[[], AbstractAsyncContextManager[Service]]) -> None:

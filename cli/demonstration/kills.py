@@ -9,7 +9,11 @@ _PARTS = frozenset({"kafka", "postgres", "s3", "zipkin"})
 
 
 class Killer:
-    """Kills one running service process at a time; the supervisor starts it again. Belongs to the event loop."""
+    """Kills one service process at a time; the supervisor starts it again. Belongs to the event loop.
+
+    The next is killed when all are back: where that takes longer than the time between two kills, nothing would ever
+    get done.
+    """
 
     def __init__(self, supervisor: Supervisor, *, every_seconds: float, seed: int, now: float) -> None:
         self.killed: Counter[str] = Counter()
@@ -20,13 +24,11 @@ class Killer:
 
     def turn(self, now: float) -> str | None:
         """Kill when it is time; returns whom."""
-        if now < self._next:
+        services = [each for each in self._supervisor.status() if each.name not in _PARTS]
+        if now < self._next or not all(each.ready for each in services):
             return None
         self._next = now + self._every_seconds
-        running = [each.name for each in self._supervisor.status() if each.pid is not None and each.name not in _PARTS]
-        if not running:
-            return None
-        victim = self._random.choice(running)
+        victim = self._random.choice(services).name
         self._supervisor.kill(victim)
         self.killed[victim] += 1
         return victim

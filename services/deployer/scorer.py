@@ -20,8 +20,8 @@ from shared.errors import Fatal
 from shared.health import Health, add_health, serve
 from shared.kafka import control_topics, ensure_topics
 from shared.objects import Objects
-from shared.service import until_stopped
 from shared.settings import KafkaSettings, S3Settings, SigningSettings, TelemetrySettings
+from shared.stopping import until_stopped
 
 _CHECK_SECONDS = 0.5
 _TIDY_SECONDS = 10.0

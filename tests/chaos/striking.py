@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from tests.chaos.plan import Fault
 from tests.chaos.proxy import BOTH, Trap, Weather
-from tests.chaos.world import READY_SECONDS, World, aside
+from tests.chaos.world import START_SECONDS, World, aside
 from tests.scoring_world import free_port, until
 
 RESET_SOON_SECONDS = 0.1
@@ -93,7 +93,7 @@ class Striker:
     async def _reset(self, struck: Struck) -> None:
         line = self._world.lines[struck.fault.target]
         with suppress(AssertionError):
-            await until(lambda: line.reset() > 0, READY_SECONDS, every=0.05)
+            await until(lambda: line.reset() > 0, START_SECONDS, every=0.05)
             return
         struck.hit = False
 

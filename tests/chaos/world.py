@@ -27,7 +27,6 @@ from tests.scoring_world import changed, envelope_of, free_port, trained, until
 
 STREAM = "chaos"
 START_SECONDS = 120.0
-READY_SECONDS = 30.0
 SETTINGS = {
     "OTEL_TRACES_EXPORTER": "none",
     "MODELBUS_SCORER_TRANSACTION_TIMEOUT_SECONDS": str(TRANSACTION_SECONDS),
@@ -70,7 +69,7 @@ class World:
     async def ready(self, name: str) -> int | None:
         """The pid of a process or a part, once it does its work; None when it does not come to that."""
         with suppress(AssertionError):
-            await until(lambda: self._state(name).ready, READY_SECONDS, every=0.05)
+            await until(lambda: self._state(name).ready, START_SECONDS, every=0.05)
             return self._state(name).pid
         return None
 

@@ -20,9 +20,9 @@ from schemas.events.monitor import AlertResolved
 from schemas.events.trainer import TrainingFailed
 from schemas.events.validator import ModelValidated
 from schemas.topics import DEAD_LETTERS, MONITOR, TRAINER, VALIDATOR
-from shared.bus import Bus, Handlers
+from shared.bus import Bus, Handlers, outbox_producer
 from shared.errors import Fatal, TooEarly
-from shared.kafka import control_topics, ensure_topics, outbox_producer
+from shared.kafka import control_topics, ensure_topics
 from shared.outbox import Work, relay, unit_of_work
 from shared.settings import KafkaSettings
 from tests.conftest import PoolFor, own_stack  # noqa: F401  # own_stack is this file's stack

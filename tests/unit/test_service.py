@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from shared import service
+from shared.stopping import until_stopped
 
 
 async def test_a_loop_whose_clean_up_hides_its_end_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,6 +40,6 @@ async def test_the_loop_that_breaks_is_named_before_the_others_have_ended(caplog
         raise ValueError("seven")
 
     with pytest.raises(ValueError, match="seven"), caplog.at_level(logging.ERROR):
-        await service.until_stopped([asyncio.create_task(broken(), name="stream")])
+        await until_stopped([asyncio.create_task(broken(), name="stream")])
 
     assert caplog.messages == ["stream broke, so all ends: ValueError('seven')"]

@@ -7,8 +7,8 @@ import os
 from services.deployer.gateway.app import opened
 from services.deployer.settings import GatewaySettings
 from shared import telemetry
-from shared.service import until_stopped
 from shared.settings import TelemetrySettings
+from shared.stopping import until_stopped
 
 log = logging.getLogger(__name__)
 
