@@ -6,6 +6,8 @@ RUN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 UV_VERSION := 0.13.9
 ARGS ?=
+# where nothing compiled is kept, each process compiles its libraries anew: seconds of a processor at every start
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test check chaos bench bench-adaptation clean lock

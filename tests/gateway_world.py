@@ -56,7 +56,7 @@ class Gateway:
         return self.answers("/v2/health/ready") and self.answers(f"/v2/models/{model}/ready")
 
     def infer(self, path: str, body: dict[str, Any], **headers: str) -> httpx.Response:
-        return httpx.post(f"{self.url}/v2/models/{path}/infer", json=body, headers=GRANTED | headers, timeout=60)
+        return httpx.post(f"{self.url}/v2/models/{path}/infer", json=body, headers=GRANTED | headers, timeout=150)
 
     def described(self) -> dict[str, Any]:
         """Its OpenAPI document."""

@@ -1,6 +1,6 @@
 """Start reading here: the whole loop on real parts and real data, in small.
 
-Two weeks of flights are streamed as fast as the services follow. Two models get their first versions; flight-risk
+Three weeks of flights are streamed as fast as the services follow. Two models get their first versions; flight-risk
 gets another by schedule, through shadow and canary, and becomes champion by matured labels. What must hold is counted
 from the topics by a reader that knows nothing of the services' state.
 """
@@ -17,7 +17,7 @@ EVERYBODY = {"deployer", "ingestor", "monitor", "registry", "scorer", "trainer",
 @pytest.fixture(scope="module")
 async def report(tmp_path_factory: pytest.TempPathFactory) -> Json:
     """Of one run, for all the tests of this file."""
-    code, report, output = await run_demo(tmp_path_factory.mktemp("loop"), until="2013-01-18")
+    code, report, output = await run_demo(tmp_path_factory.mktemp("loop"), until="2013-01-23")
     failed = {name: check for name, check in report["checks"].items() if check["ok"] is False}
     assert (code, failed) == (0, {}), output[-4000:]
     return report

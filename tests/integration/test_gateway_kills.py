@@ -19,7 +19,7 @@ async def test_a_request_outlives_the_gateway_that_took_it_and_waits_for_a_score
     world = await World.made("killed")
     world.say(changed(1, world.release(1)))
 
-    with gateway(tmp_path) as running:
+    with gateway(tmp_path, deadline_seconds=120) as running:  # in which a scorer starts, on any machine
         await until(lambda: running.serves("killed-m0"))
         abandoned = asyncio.create_task(asyncio.to_thread(running.infer, "killed-m0", asking(3)))
         await until(lambda: len(world.read(DATA.of("killed"))) == 3)
