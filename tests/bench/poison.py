@@ -1,20 +1,25 @@
 """What good records lose of their rate when one in a hundred breaks the contract.
 
 Two streams of the same kind, one of them spoilt, are fed turn by turn, and read by a scorer and an ingestor at once, as
-anywhere; what counts is when both are through. An ingestor alone reads two more. Rates are of good records, and are
-compared within a turn: the machine's speed changes from one to the next. Each bad record must then have its dead
-letter: byte for byte, for the right reason, and no good one may have any.
+anywhere: both begin when all is there, and what counts is when both are through. An ingestor alone reads two more.
+Rates are of good records, and are compared within a turn: the machine's speed changes from one to the next. Each bad
+record must then have its dead letter: byte for byte, for the right reason, and no good one may have any.
 """
 
 import asyncio
 import os
+import signal
+import time
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from compose.embedded.stack import Stack
 from schemas.specs import StreamSpec
 from schemas.topics import DATA
+from services.deployer.consuming import GROUP as SCORERS
+from services.ingestor.messages import GROUP as INGESTORS
 from shared.objects import Objects
 from shared.settings import KafkaSettings, S3Settings
 from tests.bench.figures import Figure, Say, middle_of
@@ -24,10 +29,11 @@ from tests.chaos import evidence
 from tests.chaos.feed import BAD_SHARE, NUMBER, Event, events
 from tests.chaos.judge import Evidence, parked_once
 from tests.integration import ingestor_parts as parts
-from tests.scoring_world import stream_spec, trained
+from tests.scoring_world import Offsets, scorers, stream_spec, trained, until
 
 ROUNDS = 5
 ENTITIES = 4000
+FIRST = 1000  # events that show that both are at work
 SHARES = {"clean": 0.0, "spoilt": BAD_SHARE}
 ALONE = "-rows"  # what the streams that no model reads are called after
 Rates = dict[str, list[float]]  # stream → of each turn
@@ -67,18 +73,42 @@ async def _rates(bench: Bench, sent: dict[str, list[Event]]) -> Rates:
         for name, stream in [*streams.items()][:: -1 if number % 2 else 1]:
             fed = sent[name.removesuffix(ALONE)]
             good = sum(event.fate == "accepted" for event in fed)
-            await asyncio.to_thread(_feed, bench, stream, fed)
-            ingesting = asyncio.to_thread(ingested, bench.folder, DATA.of(name), good, before=number * good)
             if name.endswith(ALONE):
-                rates[name].append(await ingesting)
+                await asyncio.to_thread(_feed, bench, stream, fed)
+                rate = await asyncio.to_thread(ingested, bench.folder, DATA.of(name), good, before=number * good)
             else:
-                scored, rows = await asyncio.gather(bench.scored(stream), ingesting)
-                rates[name].append(min(scored * good / len(fed), rows))
-            bench.say(f"turn {number + 1} of {ROUNDS}, {name}: {rates[name][-1]:,.0f} good events/s")
+                rate = good / await _both(bench, stream, fed)
+            rates[name].append(rate)
+            bench.say(f"turn {number + 1} of {ROUNDS}, {name}: {rate:,.0f} good events/s")
     return rates
 
 
-def _feed(bench: Bench, stream: StreamSpec, sent: list[Event]) -> None:
+async def _both(bench: Bench, stream: StreamSpec, sent: list[Event]) -> float:
+    """Seconds that a scorer and an ingestor take, which stand still until all is there, until both are through."""
+    offsets = [Offsets(bench.kafka, group, [stream]) for group in (SCORERS, INGESTORS)]
+
+    def through() -> bool:
+        return min(each.total() for each in offsets) == bench.fed[stream.stream]
+
+    with (
+        scorers(bench.folder) as [scorer],
+        parts.ingestor(bench.folder / "ingestor.log", MODELBUS_INGESTOR_COMMIT_SECONDS="1") as ingestor,
+    ):
+        await asyncio.to_thread(_feed, bench, stream, sent[:FIRST])
+        await until(through)  # so both are at work
+        for process in (scorer.process, ingestor):
+            process.send_signal(signal.SIGSTOP)
+        await asyncio.to_thread(_feed, bench, stream, sent[FIRST:])
+        began = time.perf_counter()
+        for process in (scorer.process, ingestor):
+            process.send_signal(signal.SIGCONT)
+        await until(through, every=0.05)
+        seconds = time.perf_counter() - began
+        assert scorer.stop() == 0
+    return seconds
+
+
+def _feed(bench: Bench, stream: StreamSpec, sent: Sequence[Event]) -> None:
     writer = parts.producer(partitioner="murmur2_random")
     for event in sent:
         put(writer, DATA.of(stream.stream), event.value, event.entity, headers=[(NUMBER, b"%d" % event.number)])
