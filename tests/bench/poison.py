@@ -1,9 +1,9 @@
 """What good records lose of their rate when one in a hundred breaks the contract.
 
-Two streams of the same kind, one of them spoilt, are fed turn by turn, and read by a scorer and an ingestor at once, as
-anywhere: both begin when all is there, and what counts is when both are through. An ingestor alone reads two more.
-Rates are of good records, and are compared within a turn: the machine's speed changes from one to the next. Each bad
-record must then have its dead letter: byte for byte, for the right reason, and no good one may have any.
+Two streams of the same kind, one of them spoilt, are read by a scorer and an ingestor at once, as anywhere. They stand
+still while a piece is fed to one of the streams, then begin together; what counts is when both are through. Pieces of
+both streams take turns, and are compared within a turn: the machine's speed changes from one second to the next. Each
+bad record must then have its dead letter: byte for byte, for the right reason, and no good one may have any.
 """
 
 import asyncio
@@ -11,8 +11,9 @@ import os
 import signal
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from subprocess import Popen
 from tempfile import TemporaryDirectory
 
 from compose.embedded.stack import Stack
@@ -23,7 +24,6 @@ from services.ingestor.messages import GROUP as INGESTORS
 from shared.objects import Objects
 from shared.settings import KafkaSettings, S3Settings
 from tests.bench.figures import Figure, Say, middle_of
-from tests.bench.ingest import ingested
 from tests.bench.scorer import Bench, put
 from tests.chaos import evidence
 from tests.chaos.feed import BAD_SHARE, NUMBER, Event, events
@@ -31,12 +31,10 @@ from tests.chaos.judge import Evidence, parked_once
 from tests.integration import ingestor_parts as parts
 from tests.scoring_world import Offsets, scorers, stream_spec, trained, until
 
-ROUNDS = 5
+TURNS = 25
 ENTITIES = 4000
 FIRST = 1000  # events that show that both are at work
 SHARES = {"clean": 0.0, "spoilt": BAD_SHARE}
-ALONE = "-rows"  # what the streams that no model reads are called after
-Rates = dict[str, list[float]]  # stream → of each turn
 
 
 async def measure(arguments: Namespace, say: Say) -> list[Figure]:
@@ -47,65 +45,52 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
             kafka, objects = KafkaSettings(), Objects(S3Settings())
             await objects.ensure_bucket()
             bench = Bench(folder=Path(folder), kafka=kafka, objects=objects, say=say)
-            sent = {name: list(events(1, arguments.events // 2, ENTITIES, share)) for name, share in SHARES.items()}
-            rates = await _rates(bench, sent)
-            bad, parked = await asyncio.to_thread(_parked, sent["spoilt"])
+            pieces = {name: list(events(1, arguments.events // 10, ENTITIES, each)) for name, each in SHARES.items()}
+            rates = await _rates(bench, pieces)
+            bad, parked = await asyncio.to_thread(_parked, pieces["spoilt"])
+    ours, ceiling = middle_of(list(zip(rates["spoilt"], rates["clean"], strict=True)), lambda turn: turn[0] / turn[1])
+    what = f"scorer and ingestor at once, good records among {BAD_SHARE:.0%} bad ones against good ones alone"
     return [
-        _figure("scorer and ingestor at once", rates, least=0.95),
-        _figure("ingestor alone", rates, ALONE),
+        Figure(what=what, unit="events/s", ours=ours, ceiling=ceiling, least=0.95),
         Figure(what="bad records parked as they were", unit="records", ours=parked, ceiling=bad, least=1, most=1),
     ]
 
 
-def _figure(who: str, rates: Rates, suffix: str = "", least: float | None = None) -> Figure:
-    what = f"{who}, good records among {BAD_SHARE:.0%} bad ones against good ones alone"
-    turns = zip(rates[f"spoilt{suffix}"], rates[f"clean{suffix}"], strict=True)
-    ours, ceiling = middle_of(list(turns), lambda turn: turn[0] / turn[1])
-    return Figure(what=what, unit="events/s", ours=ours, ceiling=ceiling, least=least)
-
-
-async def _rates(bench: Bench, sent: dict[str, list[Event]]) -> Rates:
-    streams = {name: await parts.apply(stream_spec(name)) for name in (*sent, *(each + ALONE for each in sent))}
-    rates: Rates = {name: [] for name in streams}
-    for name in sent:
-        await bench.serve(streams[name], {f"{name}-model": trained(1)})
-    for number in range(ROUNDS):
-        for name, stream in [*streams.items()][:: -1 if number % 2 else 1]:
-            fed = sent[name.removesuffix(ALONE)]
-            good = sum(event.fate == "accepted" for event in fed)
-            if name.endswith(ALONE):
-                await asyncio.to_thread(_feed, bench, stream, fed)
-                rate = await asyncio.to_thread(ingested, bench.folder, DATA.of(name), good, before=number * good)
-            else:
-                rate = good / await _both(bench, stream, fed)
-            rates[name].append(rate)
-            bench.say(f"turn {number + 1} of {ROUNDS}, {name}: {rate:,.0f} good events/s")
+async def _rates(bench: Bench, pieces: dict[str, list[Event]]) -> dict[str, list[float]]:
+    """Good records a second of each turn."""
+    streams = {name: await parts.apply(stream_spec(name)) for name in pieces}
+    for name, stream in streams.items():
+        await bench.serve(stream, {f"{name}-model": trained(1)})
+        await asyncio.to_thread(_feed, bench, stream, pieces[name][:FIRST])
+    rates: dict[str, list[float]] = {name: [] for name in pieces}
+    with scorers(bench.folder) as [scorer], parts.ingestor(bench.folder / "ingestor.log") as ingestor:
+        for stream in streams.values():
+            await until(_through(bench, stream))
+        for turn in range(TURNS):
+            for name in [*pieces][:: -1 if turn % 2 else 1]:
+                good = sum(event.fate == "accepted" for event in pieces[name])
+                rates[name].append(good / await _seconds(bench, streams[name], pieces[name], scorer.process, ingestor))
+            told = ", ".join(f"{name} {rates[name][-1]:,.0f}" for name in pieces)
+            bench.say(f"turn {turn + 1} of {TURNS}, good events/s: {told}")
+        assert scorer.stop() == 0
     return rates
 
 
-async def _both(bench: Bench, stream: StreamSpec, sent: list[Event]) -> float:
-    """Seconds that a scorer and an ingestor take, which stand still until all is there, until both are through."""
+async def _seconds(bench: Bench, stream: StreamSpec, piece: list[Event], *readers: Popen[bytes]) -> float:
+    """That readers, who stand still until a piece is there, take until all are through."""
+    for reader in readers:
+        reader.send_signal(signal.SIGSTOP)
+    await asyncio.to_thread(_feed, bench, stream, piece)
+    through, began = _through(bench, stream), time.perf_counter()
+    for reader in readers:
+        reader.send_signal(signal.SIGCONT)
+    await until(through, every=0.02)
+    return time.perf_counter() - began
+
+
+def _through(bench: Bench, stream: StreamSpec) -> Callable[[], bool]:
     offsets = [Offsets(bench.kafka, group, [stream]) for group in (SCORERS, INGESTORS)]
-
-    def through() -> bool:
-        return min(each.total() for each in offsets) == bench.fed[stream.stream]
-
-    with (
-        scorers(bench.folder) as [scorer],
-        parts.ingestor(bench.folder / "ingestor.log", MODELBUS_INGESTOR_COMMIT_SECONDS="1") as ingestor,
-    ):
-        await asyncio.to_thread(_feed, bench, stream, sent[:FIRST])
-        await until(through)  # so both are at work
-        for process in (scorer.process, ingestor):
-            process.send_signal(signal.SIGSTOP)
-        await asyncio.to_thread(_feed, bench, stream, sent[FIRST:])
-        began = time.perf_counter()
-        for process in (scorer.process, ingestor):
-            process.send_signal(signal.SIGCONT)
-        await until(through, every=0.05)
-        seconds = time.perf_counter() - began
-        assert scorer.stop() == 0
-    return seconds
+    return lambda: min(each.total() for each in offsets) == bench.fed[stream.stream]
 
 
 def _feed(bench: Bench, stream: StreamSpec, sent: Sequence[Event]) -> None:
