@@ -40,7 +40,8 @@ class Package:
 
     Whoever answers adds outputs, part by part, and ends it; the commit begins before that, and takes them as they come.
     From then on they are produced by the thread that adds, each part with those before it: two threads that both work
-    for each record wait for each other's turn at Python's lock. What has ended before is produced by who takes it.
+    for each record wait for each other's turn at Python's lock. So whoever has more to answer waits, in `end`, until it
+    is taken. What has ended before is produced by who takes it.
 
     `group` is the consumer's metadata at the time the input was consumed: when the partitions have moved since, a
     transaction is refused by it. Without a transaction the consumer itself commits, and it is None.
@@ -62,6 +63,7 @@ class Package:
         self._produce: Callable[[Sequence[Output]], None] | None = None
         self._error: KafkaException | None = None
         self._lock = threading.Lock()
+        self._taken = threading.Event()  # or it never will be
         self._over = threading.Event()  # it has ended, or the client has refused
 
     def add(self, outputs: Sequence[Output]) -> None:
@@ -70,9 +72,16 @@ class Package:
             self._outputs += outputs
             self._catch_up()
 
-    def end(self) -> None:
-        """Nothing more is added."""
+    def end(self, seconds: float = 0) -> None:
+        """Nothing more is added; waits so long to be taken, and then produces what was not."""
+        if self._taken.wait(seconds):
+            with self._lock:
+                self._catch_up()
         self._over.set()
+
+    def give_up(self) -> None:
+        """Nobody takes it any more."""
+        self._taken.set()
 
     def wait(self, seconds: float | None = None) -> bool:
         """Until it has ended; False when it has not in so many seconds."""
@@ -88,6 +97,7 @@ class Package:
         """
         with self._lock:
             self._produced, self._produce = 0, produce
+        self._taken.set()
         ended = self.wait(seconds)
         with self._lock:
             if ended:
@@ -134,7 +144,9 @@ class Commits(ABC):
         """Let a package be committed beside the caller's work; what is added to it meanwhile is produced by `add`."""
         if len(self._in_flight) == _MOST_IN_FLIGHT:
             raise AssertionError("too many packages have not been settled")
-        self._in_flight.append(self._thread.submit(self._commit_in_turn, package))
+        committing = self._thread.submit(self._commit_in_turn, package)
+        committing.add_done_callback(lambda _: package.give_up())
+        self._in_flight.append(committing)
 
     def _commit_in_turn(self, package: Package) -> bool:
         if self._refusing:

@@ -135,7 +135,7 @@ class Stream:
             messages += self._consume(0, most - len(messages))
         batch = self._sorted_out(messages)
         if not self._aborted:
-            self._answer(batch)
+            self._answer(batch, full=len(messages) == most)
         self._settle(but=1)
         if self._aborted:
             self._settle()
@@ -159,8 +159,11 @@ class Stream:
 
     # -- answering
 
-    def _answer(self, batch: Batch) -> None:
-        """Answer a batch, and switch every partition that is behind what is known. Its commit begins meanwhile."""
+    def _answer(self, batch: Batch, *, full: bool) -> None:
+        """Answer a batch, and switch every partition that is behind what is known. Its commit begins meanwhile.
+
+        Behind a `full` one more waits, and would be scored beside the thread that commits, which had this to produce.
+        """
         exact = self._guarantee == "exactly_once"  # asking takes as long as answering a record
         group = self._consumer.consumer_group_metadata() if exact else None
         known = self._view.known
@@ -180,7 +183,7 @@ class Stream:
                 package.add(part.outputs)
                 scored.add(part)
                 self.beat = time.monotonic()
-        package.end()
+        package.end(self._settings.transaction_timeout_seconds if full else 0)
         self._in_flight.append(Answered(scored, asides))
 
     def _serving_places(self) -> dict[Where, Place]:

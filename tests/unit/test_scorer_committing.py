@@ -100,6 +100,33 @@ def test_what_has_ended_is_produced_by_who_takes_it_and_again_from_the_first_on(
     assert client.got == 2 * [(b"1", here), (b"2", here)]
 
 
+def test_whoever_waits_for_its_commit_to_begin_produces_all_of_it() -> None:
+    package, client, here = Package(envelopes=[], offsets=[]), Client(), threading.current_thread().name
+    package.add([output(b"1"), output(b"2")])
+    taker = ThreadPoolExecutor(1)
+    threading.Timer(0.05, lambda: taken.append(taker.submit(package.take, client.produce, 20))).start()
+    taken = list[Future[bool]]()
+
+    package.end(20)
+
+    assert client.got == [(b"1", here), (b"2", here)]
+    assert taken[0].result(20)
+    taker.shutdown()
+
+
+def test_nobody_waits_for_a_commit_that_does_not_come_to_take_it() -> None:
+    commits, package, client = Scripted(), Package(envelopes=[], offsets=[]), Client()
+    commits.submit(package)
+
+    package.add([output(b"1")])
+    package.end(20)
+    commits.close()
+
+    with pytest.raises(Fatal, match="not known"):
+        commits.settle()
+    assert client.got == []
+
+
 def test_nothing_is_produced_once_it_was_not_waited_for_any_longer() -> None:
     package, client = Package(envelopes=[], offsets=[]), Client()
 

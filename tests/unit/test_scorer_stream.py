@@ -55,6 +55,7 @@ class Commits:
     def submit(self, package: Package) -> None:
         self.told.append("begins")
         self.submitted.append(package)
+        package.give_up()  # it is taken when it is settled: nobody is to wait for that
 
     def settle(self) -> bool:
         package = self.submitted.pop(0)
