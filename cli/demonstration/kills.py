@@ -25,7 +25,7 @@ class Killer:
     def turn(self, now: float) -> str | None:
         """Kill when it is time; returns whom."""
         services = [each for each in self._supervisor.status() if each.name not in _PARTS]
-        if now < self._next or not all(each.ready for each in services):
+        if not services or now < self._next or not all(each.ready for each in services):
             return None
         self._next = now + self._every_seconds
         victim = self._random.choice(services).name

@@ -74,10 +74,10 @@ class Package:
 
     def end(self, seconds: float = 0) -> None:
         """Nothing more is added; waits so long to be taken, and then produces what was not."""
-        if self._taken.wait(seconds):
-            with self._lock:
-                self._catch_up()
-        self._over.set()
+        self._taken.wait(seconds)
+        with self._lock:
+            self._over.set()
+            self._catch_up()
 
     def give_up(self) -> None:
         """Nobody takes it any more."""
@@ -98,9 +98,9 @@ class Package:
         with self._lock:
             self._produced, self._produce = 0, produce
         self._taken.set()
-        ended = self.wait(seconds)
-        with self._lock:
-            if ended:
+        self.wait(seconds)
+        with self._lock:  # it may have ended since, or be about to: what is produced at the end is not waited for twice
+            if ended := self._over.is_set():
                 self._catch_up()
             self._produce = None
         if self._error is not None:

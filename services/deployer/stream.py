@@ -184,6 +184,7 @@ class Stream:
                 scored.add(part)
                 self.beat = time.monotonic()
         package.end(self._settings.transaction_timeout_seconds if full else 0)
+        self.beat = time.monotonic()
         self._in_flight.append(Answered(scored, asides))
 
     def _serving_places(self) -> dict[Where, Place]:

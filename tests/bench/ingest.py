@@ -55,7 +55,7 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
                 topic = DATA.of(spec.stream)
                 await asyncio.to_thread(_feed, topic, arguments.events)
                 bare.append(await asyncio.to_thread(_bare, topic, arguments.events))
-                ours.append(await asyncio.to_thread(ingested, Path(folder), topic, arguments.events))
+                ours.append(await asyncio.to_thread(_ingested, Path(folder), topic, arguments.events))
                 bare.append(await asyncio.to_thread(_bare, topic, arguments.events))
                 say(f"{ours[-1]:,.0f} rows/s; bare {bare[-2]:,.0f} and {bare[-1]:,.0f} messages/s")
     what = f"ingest into a table, one process, {len(FEATURES)} floats, against a bare consume"
@@ -93,18 +93,18 @@ def _bare(topic: str, events: int) -> float:
     return done / seconds
 
 
-def ingested(folder: Path, topic: str, events: int, *, before: int = 0) -> float:
-    """Rows a second of one ingestor that takes so many events more than `before`, from its first commit to the last
-    but one: the last may not be full, and wait.
+def _ingested(folder: Path, topic: str, events: int) -> float:
+    """Rows a second of one ingestor that takes so many events, from its first commit to the last but one: the last may
+    not be full, and wait.
     """
     said = Consumer(KafkaSettings().librdkafka() | {"group.id": f"bench-{time.monotonic_ns()}"})
     said.assign([TopicPartition(INGESTOR.name, number, OFFSET_BEGINNING) for number in range(INGESTOR.partitions)])
     commits: list[tuple[float, int]] = []
     deadline = time.monotonic() + _LIMIT_SECONDS
     with parts.ingestor(folder / f"{topic}.log", MODELBUS_INGESTOR_COMMIT_SECONDS="2"):
-        while not commits or commits[-1][1] < before + events:
-            assert time.monotonic() < deadline, f"{commits[-1:]} of {before + events}"
-            if (rows := _committed(said, topic.replace(".", "/"))) > before:
+        while not commits or commits[-1][1] < events:
+            assert time.monotonic() < deadline, f"{commits[-1:]} of {events}"
+            if rows := _committed(said, topic.replace(".", "/")):
                 commits.append((time.perf_counter(), rows))
     said.close()
     assert len(commits) > 2, f"{events} events are {len(commits)} commits; expected more"

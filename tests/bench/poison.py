@@ -31,7 +31,7 @@ from tests.chaos.judge import Evidence, parked_once
 from tests.integration import ingestor_parts as parts
 from tests.scoring_world import Offsets, scorers, stream_spec, trained, until
 
-TURNS = 40
+TURNS = 41
 ENTITIES = 4000
 FIRST = 1000  # events that show that both are at work
 SHARES = {"clean": 0.0, "spoilt": BAD_SHARE}

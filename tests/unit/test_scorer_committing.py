@@ -63,6 +63,18 @@ class Client:
         self.came.set()
 
 
+class Waited(threading.Event):
+    """An event that says when somebody begins to wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.begun.set()
+        return super().wait(timeout)
+
+
 @contextmanager
 def taking(package: Package, client: Client) -> Iterator[Future[bool]]:
     """Another thread takes what is added here; numbers from 1 on have been added until one came through."""
@@ -103,15 +115,18 @@ def test_what_has_ended_is_produced_by_who_takes_it_and_again_from_the_first_on(
 def test_whoever_waits_for_its_commit_to_begin_produces_all_of_it() -> None:
     package, client, here = Package(envelopes=[], offsets=[]), Client(), threading.current_thread().name
     package.add([output(b"1"), output(b"2")])
-    taker = ThreadPoolExecutor(1)
-    threading.Timer(0.05, lambda: taken.append(taker.submit(package.take, client.produce, 20))).start()
-    taken = list[Future[bool]]()
+    package._taken = waited_for = Waited()
 
-    package.end(20)
+    def take() -> bool:
+        assert waited_for.begun.wait(20)
+        return package.take(client.produce, 20)
 
-    assert client.got == [(b"1", here), (b"2", here)]
-    assert taken[0].result(20)
-    taker.shutdown()
+    with ThreadPoolExecutor(1) as taker:
+        taken = taker.submit(take)
+        package.end(20)
+
+        assert client.got == [(b"1", here), (b"2", here)]
+        assert taken.result(20)
 
 
 def test_nobody_waits_for_a_commit_that_does_not_come_to_take_it() -> None:
@@ -119,7 +134,8 @@ def test_nobody_waits_for_a_commit_that_does_not_come_to_take_it() -> None:
     commits.submit(package)
 
     package.add([output(b"1")])
-    package.end(20)
+    with ThreadPoolExecutor(1) as answering:
+        answering.submit(package.end, 60).result(30)
     commits.close()
 
     with pytest.raises(Fatal, match="not known"):

@@ -51,11 +51,18 @@ class Commits:
         self.told: list[str] = []
         self.submitted: list[Package] = []
         self.outputs: list[Output] = []
+        self.patience: list[float] = []  # of who ends a package, in seconds
 
     def submit(self, package: Package) -> None:
         self.told.append("begins")
         self.submitted.append(package)
-        package.give_up()  # it is taken when it is settled: nobody is to wait for that
+        end = package.end
+
+        def noted(seconds: float) -> None:
+            self.patience.append(seconds)
+            end()  # it is taken when it is settled: nobody is to wait for that
+
+        package.end = noted  # type: ignore[assignment, method-assign]
 
     def settle(self) -> bool:
         package = self.submitted.pop(0)
@@ -109,6 +116,7 @@ def test_a_full_batch_is_answered_while_the_one_before_it_commits_and_a_small_on
         stream._turn()
 
     assert commits.told == ["begins", "begins", "committed", "committed", "begins", "committed"]
+    assert commits.patience == [10, 10, 0]
     assert stream._places[WHERE].position == 25
 
 
