@@ -83,9 +83,9 @@ class Package:
         """Nobody takes it any more."""
         self._taken.set()
 
-    def wait(self, seconds: float | None = None) -> bool:
-        """Until it has ended; False when it has not in so many seconds."""
-        return self._over.wait(seconds)
+    def wait(self) -> None:
+        """Until it has ended."""
+        self._over.wait()
 
     def take(self, produce: Callable[[Sequence[Output]], None], seconds: float | None = None) -> bool:
         """Let all outputs, from the first on, be produced until it ends; False when it has not in so many seconds.
@@ -98,7 +98,7 @@ class Package:
         with self._lock:
             self._produced, self._produce = 0, produce
         self._taken.set()
-        self.wait(seconds)
+        self._over.wait(seconds)
         with self._lock:  # it may have ended since, or be about to: what is produced at the end is not waited for twice
             if ended := self._over.is_set():
                 self._catch_up()
