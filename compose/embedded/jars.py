@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 LOCK = Path(__file__).with_name("jars.lock")
 KAFKA, ZIPKIN, KAFKA_TOOLS = "kafka", "zipkin", "kafka-tools"
 # Whole with what they depend on; the log binding stands apart, as its parent would manage Kafka's versions down.
-RESOLVED = {KAFKA: "org.apache.kafka:kafka_2.13:4.3.1", KAFKA_TOOLS: "org.apache.kafka:kafka-tools:4.3.1"}
+# 4.2, not 4.3 or 4.4: those lose the markers of a transaction whose commit was decided as the broker was killed
+# (KAFKA-20734), and nobody reads the partition any further.
+RESOLVED = {KAFKA: "org.apache.kafka:kafka_2.13:4.2.2", KAFKA_TOOLS: "org.apache.kafka:kafka-tools:4.2.2"}
 ALONE = {KAFKA: "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4", ZIPKIN: "io.zipkin:zipkin-server:3.5.1:exec"}
 
 

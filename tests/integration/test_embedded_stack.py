@@ -168,11 +168,9 @@ async def until_restarted(stack: Stack, before: Mapping[str, int]) -> None:
 
 
 async def put_data(environment: Mapping[str, str]) -> None:
-    await asyncio.gather(
-        asyncio.to_thread(produce, environment),
-        asyncio.to_thread(put_object, environment),
-        insert_rows(environment),
-    )
+    """The transaction last: what follows finds its commit decided and, often, its markers still to be written."""
+    await asyncio.gather(asyncio.to_thread(put_object, environment), insert_rows(environment))
+    await asyncio.to_thread(produce, environment)
 
 
 async def check_data(environment: Mapping[str, str]) -> None:
