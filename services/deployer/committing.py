@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
@@ -58,18 +59,21 @@ class Package:
         group: Any = None,
     ) -> None:
         self.envelopes, self.offsets, self.fence, self.group = envelopes, offsets, fence, group
-        self._outputs: list[Output] = []
+        self._outputs: list[Iterable[Output | None]] = []
         self._produced = 0
-        self._produce: Callable[[Sequence[Output]], None] | None = None
+        self._produce: Callable[[Iterable[Output]], None] | None = None
         self._error: KafkaException | None = None
         self._lock = threading.Lock()
         self._taken = threading.Event()  # or it never will be
         self._over = threading.Event()  # it has ended, or the client has refused
 
-    def add(self, outputs: Sequence[Output]) -> None:
-        """Answer some more; waits while the client's queue is full. What the client refuses, `take` raises."""
+    def add(self, outputs: Iterable[Output | None]) -> None:
+        """Answer some more; waits while the client's queue is full. What the client refuses, `take` raises.
+
+        They are gone through when they are produced, again when all is produced again; None is no record.
+        """
         with self._lock:
-            self._outputs += outputs
+            self._outputs.append(outputs)
             self._catch_up()
 
     def end(self, seconds: float = 0) -> None:
@@ -87,7 +91,7 @@ class Package:
         """Until it has ended."""
         self._over.wait()
 
-    def take(self, produce: Callable[[Sequence[Output]], None], seconds: float | None = None) -> bool:
+    def take(self, produce: Callable[[Iterable[Output]], None], seconds: float | None = None) -> bool:
         """Let all outputs, from the first on, be produced until it ends; False when it has not in so many seconds.
 
         Then nothing more is produced until it is taken again, again from the first on: give up what was produced.
@@ -112,7 +116,7 @@ class Package:
             return
         fresh, self._produced = self._outputs[self._produced :], len(self._outputs)
         try:
-            self._produce(fresh)
+            self._produce(filter(None, chain.from_iterable(fresh)))
         except KafkaException as error:
             self._error, self._produce = error, None
             self._over.set()

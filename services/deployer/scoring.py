@@ -18,7 +18,7 @@ from services.deployer.answers import Answers, answers_of
 from services.deployer.decoding import ColumnDecoder, Columns
 from services.deployer.domain.arms import is_canary
 from services.deployer.domain.pace import Compared, compared
-from services.deployer.predictions import Arm, Output, Rows, Taken, exploring, outputs_of, rows_of
+from services.deployer.predictions import Arm, Outputs, Pairs, Rows, Taken, exploring, outputs_of, rows_of
 from services.deployer.serving import Known, Serving, Version
 from shared.matrix import Matrix, Projection
 
@@ -27,7 +27,7 @@ from shared.matrix import Matrix, Projection
 class Scored:
     """The answer to a batch, and what is to be counted once it is committed."""
 
-    outputs: list[Output] = field(default_factory=list)
+    outputs: list[Outputs | Pairs] = field(default_factory=list)
     predictions: Counter[tuple[str, int, str]] = field(default_factory=Counter)
     unserved: Counter[str] = field(default_factory=Counter)
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -35,13 +35,13 @@ class Scored:
     not_finite: Counter[tuple[str, int]] = field(default_factory=Counter)
     compared: list[Compared] = field(default_factory=list)
 
-    def note(self, version: Version, arms: Sequence[Arm], outputs: Sequence[Output | None]) -> None:
+    def note(self, version: Version, arms: Sequence[Arm], outputs: Outputs) -> None:
         """What a version answered, and what it could not."""
         model, number = version.release.candidate.model, version.release.version
-        answered = Counter(compress(arms, outputs))
+        answered = Counter(arms if outputs.answered is None else compress(arms, outputs.answered))
         for arm, count in answered.items():
             self.predictions[model, number, arm] += count
-        if unanswered := len(outputs) - answered.total():
+        if unanswered := len(arms) - answered.total():
             self.not_finite[model, number] += unanswered
 
     def add(self, other: "Scored") -> None:
@@ -98,23 +98,23 @@ class StreamScorer:
         return scored
 
     def _answer(self, serving: Serving, columns: Columns, rows: Rows, scored: Scored) -> None:
-        """Both arms' records in the order of the input, so that each partition of an output has the input's order."""
+        """What the champion says, and the challenger, and who of them is heard."""
         canary = _canary_rows(serving, rows)
         arms: list[Arm] = ["shadow" if chosen else "champion" for chosen in canary]
         of_champion = self._timed(serving.champion, columns)
         champion = self._outputs(serving, of_champion.answers, arms, rows)
         scored.note(serving.champion, arms, champion)
         if serving.challenger is None:
-            scored.outputs += filter(None, champion)
+            scored.outputs.append(champion)
             return
         arms = ["canary" if chosen else "shadow" for chosen in canary]
         of_challenger = self._timed(serving.challenger, columns)
         challenger = self._outputs(serving, of_challenger.answers, arms, rows)
         scored.note(serving.challenger, arms, challenger)
         scored.compared.append(_compared(serving, of_champion, of_challenger))
-        scored.outputs += [each for pair in zip(champion, challenger, strict=True) for each in pair if each]
+        scored.outputs.append(Pairs(champion, challenger))
 
-    def _outputs(self, serving: Serving, answers: Answers, arms: Sequence[Arm], rows: Rows) -> list[Output | None]:
+    def _outputs(self, serving: Serving, answers: Answers, arms: Sequence[Arm], rows: Rows) -> Outputs:
         if explore := self._spec.label.explore:
             answers, rows = exploring(answers, rows, serving.changed.model, explore)
         return outputs_of(serving.changed, answers, arms, rows)

@@ -180,7 +180,8 @@ class Stream:
         scored = Scored()
         with self._spans.around(batch), metrics.BATCH_SECONDS.time():
             for part in self._score(batch, known):
-                package.add(part.outputs)
+                for outputs in part.outputs:
+                    package.add(outputs)
                 scored.add(part)
                 self.beat = time.monotonic()
         package.end(self._settings.transaction_timeout_seconds if full else 0)

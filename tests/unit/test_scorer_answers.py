@@ -1,5 +1,7 @@
 """Labels and scores by task, and what a partition's fence lets through."""
 
+from itertools import chain
+
 import msgspec
 import numpy as np
 import pytest
@@ -75,7 +77,9 @@ def test_no_prediction_is_written_without_a_finite_score_and_that_is_counted() -
 
     scored = scorer.score(Taken([0] * 3, [0, 1, 2], [b"a"] * 3, [value % offset for offset in range(3)]))
 
-    written = [(msgspec.json.decode(value)["event_id"], topic) for topic, value, *_ in scored.outputs]
+    written = [
+        (msgspec.json.decode(value)["event_id"], topic) for topic, value, *_ in filter(None, chain(*scored.outputs))
+    ]
     topics = [PREDICTIONS.of("m"), SHADOW.of("m")]
     assert written == [(event_id, topic) for event_id in ("e1", "e2") for topic in topics]
     assert scored.not_finite == {("m", 1): 2}

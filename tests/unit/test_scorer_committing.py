@@ -1,7 +1,7 @@
 """Who produces what a batch comes to, and when; and a commit that never ends ends the process."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -55,7 +55,7 @@ class Client:
     got: list[tuple[bytes, str]] = field(default_factory=list)
     came: threading.Event = field(default_factory=threading.Event)
 
-    def produce(self, outputs: Sequence[Output]) -> None:
+    def produce(self, outputs: Iterable[Output]) -> None:
         for each in outputs:
             if each[1] == b"bad":
                 raise KafkaException("refused")

@@ -1,6 +1,7 @@
 """Decisions that hide labels: what the scorer says of them, and what quality is worth then."""
 
 from dataclasses import replace
+from itertools import chain
 
 import msgspec
 import numpy as np
@@ -65,7 +66,7 @@ def answered(stream: StreamSpec, events: int = 2000) -> list[dict[str, object]]:
     value = b'{"id":"e%d","entity":"a","time":"2013-01-01T00:00:00Z","features":{"heat":9}}'
     taken = Taken([0] * events, range(events), [b"a"] * events, [value % number for number in range(events)])
     scored = StreamScorer(stream, Known(models={"m": "s"}, serving={"m": serving})).score(taken)
-    return [msgspec.json.decode(value) for _, value, *_ in scored.outputs]
+    return [msgspec.json.decode(value) for _, value, *_ in filter(None, chain(*scored.outputs))]
 
 
 def test_where_a_stream_explores_predictions_say_how_likely_their_label_is_and_on_which_the_lot_falls() -> None:
