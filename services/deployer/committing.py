@@ -47,7 +47,8 @@ class Package:
     `group` is the consumer's metadata at the time the input was consumed: when the partitions have moved since, a
     transaction is refused by it. Without a transaction the consumer itself commits, and it is None.
 
-    `fence` is where the partitions stood that switch in this package, under the revisions they switch to.
+    `fence` is where the partitions stood that switch in this package, under the revisions they switch to. Behind a
+    `full` one more waits to be answered.
     """
 
     def __init__(
@@ -57,8 +58,9 @@ class Package:
         offsets: Sequence[TopicPartition],
         fence: Sequence[TopicPartition] = (),
         group: Any = None,
+        full: bool = False,
     ) -> None:
-        self.envelopes, self.offsets, self.fence, self.group = envelopes, offsets, fence, group
+        self.envelopes, self.offsets, self.fence, self.group, self.full = envelopes, offsets, fence, group, full
         self._outputs: list[Iterable[Output | None]] = []
         self._produced = 0
         self._produce: Callable[[Iterable[Output]], None] | None = None
@@ -91,17 +93,29 @@ class Package:
         """Until it has ended."""
         self._over.wait()
 
-    def take(self, produce: Callable[[Iterable[Output]], None], seconds: float | None = None) -> bool:
+    def take(
+        self,
+        produce: Callable[[Iterable[Output]], None],
+        seconds: float | None = None,
+        *,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> bool:
         """Let all outputs, from the first on, be produced until it ends; False when it has not in so many seconds.
 
         Then nothing more is produced until it is taken again, again from the first on: give up what was produced.
 
         Raises:
-            KafkaException: as `produce` did, for whichever thread.
+            KafkaException: as `produce` did, for whichever thread, or `meanwhile`; nothing more is produced.
         """
         with self._lock:
             self._produced, self._produce = 0, produce
         self._taken.set()
+        try:
+            meanwhile()
+        except KafkaException:
+            with self._lock:
+                self._produce = None
+            raise
         self._over.wait(seconds)
         with self._lock:  # it may have ended since, or be about to: what is produced at the end is not waited for twice
             if ended := self._over.is_set():

@@ -175,7 +175,7 @@ class Stream:
         if not offsets and not asides:
             return
         envelopes = [*announce(switches, known), *asides]
-        package = Package(envelopes=envelopes, offsets=offsets, fence=fence, group=group)
+        package = Package(envelopes=envelopes, offsets=offsets, fence=fence, group=group, full=full)
         self._commits.submit(package)
         scored = Scored()
         with self._spans.around(batch), metrics.BATCH_SECONDS.time():

@@ -58,21 +58,26 @@ class Transactions(Commits):
 
     def _put(self, package: Package) -> None:
         """Begin a transaction and take outputs as they come; one that would be open for too long begins again."""
-        self._send_offsets(package)
-        if package.take(self.put_outputs, _PATIENCE * self.timeout_seconds):
+        if self._took(package, _PATIENCE * self.timeout_seconds):
             return
         log.warning("answers take longer than a transaction may be open: it is begun again with them")
         self._abort(TimeoutError("answers take long"))
         package.wait()
-        self._send_offsets(package)
-        package.take(self.put_outputs)
+        self._took(package)
 
-    def _send_offsets(self, package: Package) -> None:
-        """First of all in a transaction: it waits until the broker has ended the one before.
+    def _took(self, package: Package, seconds: float | None = None) -> bool:
+        """The offsets first: with them a transaction waits until the broker has ended the one before.
 
-        Outputs that come first would ask to join this one too early, and ask again 20 ms later.
+        Outputs that come before them ask to join it too early, and ask again 20 ms later. A full package takes as long
+        to be handed over, and gains the wait for its offsets.
         """
         self.producer.begin_transaction()
+        if package.full:
+            return package.take(self.put_outputs, seconds, meanwhile=lambda: self._send_offsets(package))
+        self._send_offsets(package)
+        return package.take(self.put_outputs, seconds)
+
+    def _send_offsets(self, package: Package) -> None:
         self.producer.send_offsets_to_transaction(list(package.offsets), package.group, self.timeout_seconds)
 
     def _abort(self, cause: Exception) -> None:

@@ -56,8 +56,8 @@ def small_only(topic: str) -> ConfigResource:
     return ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
 
 
-def package(topic: str, group: Any, offset: int) -> Package:
-    return Package(envelopes=[], offsets=[TopicPartition(topic, 0, offset)], group=group)
+def package(topic: str, group: Any, offset: int, *, full: bool = False) -> Package:
+    return Package(envelopes=[], offsets=[TopicPartition(topic, 0, offset)], group=group, full=full)
 
 
 def member(topic: str, group: str) -> Consumer:
@@ -105,10 +105,11 @@ def committed(consumer: Consumer, topic: str) -> int:
     return int(consumer.committed([TopicPartition(topic, 0)], timeout=20)[0].offset)
 
 
+@pytest.mark.parametrize("full", [False, True])
 def test_answers_that_take_longer_than_a_transaction_may_stay_open_are_committed_once(
-    transactions: Transactions, consumer: Consumer, topic: str
+    transactions: Transactions, consumer: Consumer, topic: str, *, full: bool
 ) -> None:
-    waiting = package(topic, consumer.consumer_group_metadata(), 7)
+    waiting = package(topic, consumer.consumer_group_metadata(), 7, full=full)
     answered = threading.Timer(2 * TIMEOUT_SECONDS, lambda: answer(waiting, output(topic, b"late")))
     answered.start()
     transactions.submit(waiting)
@@ -121,10 +122,11 @@ def test_answers_that_take_longer_than_a_transaction_may_stay_open_are_committed
     assert committed(consumer, topic) == 7
 
 
+@pytest.mark.parametrize("full", [False, True])
 def test_a_transaction_that_is_begun_again_is_refused_when_the_partitions_have_moved_meanwhile(
-    transactions: Transactions, consumer: Consumer, topic: str
+    transactions: Transactions, consumer: Consumer, topic: str, *, full: bool
 ) -> None:
-    waiting = package(topic, consumer.consumer_group_metadata(), 7)
+    waiting = package(topic, consumer.consumer_group_metadata(), 7, full=full)
     transactions.submit(waiting)
     begun(waiting)
     waiting.add([output(topic, b"soon")])
@@ -173,11 +175,12 @@ def test_what_a_broker_refuses_is_not_delivered(consumer: Consumer, topic: str) 
     deliveries.close()
 
 
+@pytest.mark.parametrize("full", [False, True])
 def test_nothing_that_was_consumed_after_an_aborted_package_is_committed_before_it(
-    transactions: Transactions, consumer: Consumer, topic: str
+    transactions: Transactions, consumer: Consumer, topic: str, *, full: bool
 ) -> None:
     group = consumer.consumer_group_metadata()
-    aborted, behind = package(topic, of_a_member_that_left(topic), 1), package(topic, group, 2)
+    aborted, behind = package(topic, of_a_member_that_left(topic), 1, full=full), package(topic, group, 2, full=full)
     answer(aborted, output(topic, b"aborted"))
     answer(behind, output(topic, b"behind"))
     transactions.submit(aborted)

@@ -152,6 +152,32 @@ def test_nothing_is_produced_once_it_was_not_waited_for_any_longer() -> None:
     assert client.got == []
 
 
+def test_what_is_to_be_done_meanwhile_is_done_while_outputs_are_produced() -> None:
+    package, client = Package(envelopes=[], offsets=[]), Client()
+
+    def add() -> None:
+        package.add([output(b"meanwhile")])
+        assert client.got
+        package.end()
+
+    assert package.take(client.produce, 0, meanwhile=add)
+    assert [value for value, _ in client.got] == [b"meanwhile"]
+
+
+def test_nothing_is_produced_once_what_was_to_be_done_meanwhile_is_refused() -> None:
+    package, client = Package(envelopes=[], offsets=[]), Client()
+
+    def refuse() -> None:
+        raise KafkaException("moved")
+
+    with pytest.raises(KafkaException, match="moved"):
+        package.take(client.produce, 20, meanwhile=refuse)
+    package.add([output(b"late")])
+    package.end(20)
+
+    assert client.got == []
+
+
 def test_what_the_client_refuses_from_who_adds_is_told_at_once_to_who_takes() -> None:
     package, client = Package(envelopes=[], offsets=[]), Client()
 
