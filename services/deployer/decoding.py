@@ -2,13 +2,14 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
 import numpy as np
 
 from schemas.specs import StreamSpec
+from shared.lines import Texts, texts_of
 from shared.matrix import Matrix
 from shared.plain import ENTITY, ID, TIME, Plain, PlainReader
 from shared.records import ENCODER, RefusedRecord, StreamDecoder
@@ -21,10 +22,9 @@ class Columns:
     """A decoded batch of n accepted records, otherwise as `shared.records.Batch`; times are texts, in UTC."""
 
     positions: Sequence[int]
-    ids: list[str]
-    keys: list[bytes]  # the entities, as a record's key should be
-    entities: list[str]
-    times: list[bytes]
+    ids: Texts
+    entities: Texts
+    times: Texts
     matrix: Matrix
     flags: dict[int, tuple[str, ...]]
     refused: list[RefusedRecord]
@@ -50,13 +50,11 @@ class ColumnDecoder:
     def _decoded(self, values: Sequence[bytes | None], places: Sequence[int]) -> Columns:
         batch = self._decoder.decode([values[place] for place in places], places)
         times = [_in_utc(record.time) for record in batch.records]
-        entities = [record.entity for record in batch.records]
         return Columns(
             positions=batch.positions,
-            ids=[record.id for record in batch.records],
-            keys=list(map(str.encode, entities)),
-            entities=entities,
-            times=ENCODER.encode_lines(times).replace(b'"', b"").splitlines(),
+            ids=texts_of([record.id.encode() for record in batch.records]),
+            entities=texts_of([record.entity.encode() for record in batch.records]),
+            times=Texts(ENCODER.encode_lines(times).replace(b'"', b"")),
             matrix=batch.matrix,
             flags=batch.flags,
             refused=batch.refused,
@@ -70,13 +68,11 @@ def _in_utc(time: datetime) -> datetime:
 
 
 def _usual(plain: Plain) -> Columns:
-    ids, entities = plain.lines(ID), plain.lines(ENTITY)
     return Columns(
         positions=range(len(plain.usual)),
-        ids=ids.decode().splitlines(),
-        keys=entities.splitlines(),
-        entities=entities.decode().splitlines(),
-        times=plain.lines(TIME).splitlines(),
+        ids=Texts(plain.lines(ID)),
+        entities=Texts(plain.lines(ENTITY)),
+        times=Texts(plain.lines(TIME)),
         matrix=plain.matrix.T,
         flags={},
         refused=[],
@@ -86,23 +82,25 @@ def _usual(plain: Plain) -> Columns:
 def _with_others(columns: Columns, others: Columns) -> Columns:
     """Columns of all records, in which those of the others are filled in, and what is refused is left out."""
     columns.matrix[others.positions] = others.matrix
-    for row, place in enumerate(others.positions):
-        columns.ids[place], columns.times[place] = others.ids[row], others.times[row]
-        columns.keys[place], columns.entities[place] = others.keys[row], others.entities[row]
     flags = {others.positions[row]: words for row, words in others.flags.items()}
-    if not others.refused:
-        return replace(columns, flags=flags)
     places = [each.position for each in others.refused]
     return Columns(
-        positions=without(range(len(columns.ids)), places),
-        ids=without(columns.ids, places),
-        keys=without(columns.keys, places),
-        entities=without(columns.entities, places),
-        times=without(columns.times, places),
-        matrix=np.delete(columns.matrix, places, axis=0),
+        positions=without(range(len(columns.matrix)), places),
+        ids=_filled(columns.ids, others.positions, others.ids, places),
+        entities=_filled(columns.entities, others.positions, others.entities, places),
+        times=_filled(columns.times, others.positions, others.times, places),
+        matrix=np.delete(columns.matrix, places, axis=0) if places else columns.matrix,
         flags={place - bisect_left(places, place): words for place, words in flags.items()},
         refused=others.refused,
     )
+
+
+def _filled(texts: Texts, positions: Sequence[int], others: Texts, refused: Sequence[int]) -> Texts:
+    """With the others at their positions, without what is refused."""
+    given = list(texts.each())
+    for position, other in zip(positions, others.each(), strict=True):
+        given[position] = other
+    return texts_of(without(given, refused))
 
 
 def without(items: Iterable[Item], places: Sequence[int]) -> list[Item]:

@@ -87,12 +87,12 @@ class StreamScorer:
         """Answer a batch; refused records are skipped and counted, the ingestor parks them."""
         columns = self._decoder.decode(taken.values)
         scored = Scored(refused=Counter((self._spec.stream, refusal.reason) for refusal in columns.refused))
-        if not columns.ids:
+        if not len(columns.matrix):
             return scored
         accepted = taken.without([each.position for each in columns.refused]) if columns.refused else taken
         rows = rows_of(columns, accepted)
-        scored.keyed_otherwise[self._spec.stream] = sum(map(ne, rows.keys, accepted.keys))
-        scored.unserved.update(dict.fromkeys(self._unserved, len(rows.ids)))
+        scored.keyed_otherwise[self._spec.stream] = sum(map(ne, rows.entities.each(), accepted.keys))
+        scored.unserved.update(dict.fromkeys(self._unserved, len(columns.matrix)))
         for serving in self._serving:
             self._answer(serving, columns, rows, scored)
         return scored
@@ -161,5 +161,5 @@ def _compared(serving: Serving, champion: _Timed, challenger: _Timed) -> Compare
 def _canary_rows(serving: Serving, rows: Rows) -> list[bool]:
     share, salt = serving.changed.share, serving.changed.salt
     if serving.challenger is None or share <= 0:
-        return [False] * len(rows.ids)
-    return [is_canary(entity, salt, share) for entity in rows.entities]
+        return [False] * len(rows.partitions)
+    return [is_canary(entity, salt, share) for entity in rows.entities.strings()]

@@ -171,13 +171,14 @@ def test_times_come_to_scorers_as_the_encoder_writes_them_in_utc(microseconds: i
     event = _record(time=json.dumps(time.astimezone(zone).isoformat()))
     ours, decoders = scorers([event])
     assert ours == decoders
-    assert [b'"%s"' % each for each in ours["times"]] == [msgspec.json.encode(time)]
+    assert [b'"%s"' % each for each in ours["times"].each()] == [msgspec.json.encode(time)]
 
 
 def test_no_time_leaves_the_years_that_readers_of_predictions_take() -> None:
     ours, _ = scorers([_record(time=json.dumps(time)) for time in ODD_TIMES])
-    assert len(ours["times"]) > 5
-    for time in ours["times"]:
+    times = ours["times"].each()
+    assert len(times) > 5
+    for time in times:
         check_year(msgspec.json.decode(b'{"time":"%s"}' % time, type=Timed))
 
 

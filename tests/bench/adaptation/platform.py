@@ -128,7 +128,7 @@ class Platform:
             self.answers += [None] * len(records)
             return [], []
         columns = self._decoder.decode(records)
-        canary = [is_canary(entity, changed.salt, changed.share) for entity in columns.entities]
+        canary = [is_canary(entity, changed.salt, changed.share) for entity in columns.entities.strings()]
         arms: list[Arm] = ["shadow" if each else "champion" for each in canary]
         said, labels = self._answered(changed, changed.champion, arms, columns, start)
         if changed.challenger is not None:
@@ -143,7 +143,7 @@ class Platform:
     def _answered(
         self, changed: RolloutChanged, release: Release, arms: Sequence[Arm], columns: Columns, start: int
     ) -> tuple[list[tuple[str, bytes]], list[bool | str | None]]:
-        candidate, count = release.candidate, len(columns.ids)
+        candidate, count = release.candidate, len(columns.matrix)
         inputs = Projection(candidate.signature, self.past.stream.spec)(columns.matrix)
         scores = self._models[release.version].score(inputs)
         answers = answers_of(release.version, candidate.spec, candidate.signature.classes, scores)
