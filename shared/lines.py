@@ -5,7 +5,8 @@ So a batch's texts are a few long ones until its records leave, and not some sho
 
 import ctypes
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from operator import add
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from shared.records import ENCODER
 _USUAL = bytes(sorted({*range(0x20, 0x7F)} - {ord('"'), ord("\\")}))  # what JSON says as it is
 
 
-class Texts(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Texts:
     """A column of texts; `lines` are as JSON says them between its quotes.
 
     `given` are the texts where those differ, and None where JSON says every one as it is.
@@ -66,6 +68,8 @@ class Template:
 
     def fill(self, *columns: bytes) -> bytes:
         """A line for each line of the columns, one column a gap; raises ValueError where they have not as many."""
+        if len(columns) != len(self._pieces) - 1:
+            raise ValueError(f"expected a column for each of {len(self._pieces) - 1} gaps, got {len(columns)}")
         if self._fill is None:
             return self.filled(*columns)
         rows, count, left = columns[0].count(b"\n"), len(columns), list(map(len, columns))
@@ -78,9 +82,11 @@ class Template:
 
     def filled(self, *columns: bytes) -> bytes:
         """`fill` by Python."""
-        rows = zip(*(column.splitlines() for column in columns), strict=True)
+        *texts, ends = zip(*(column.split(b"\n") for column in columns), strict=True)
+        if any(ends):
+            raise ValueError("the columns have not as many lines")
         first, *others = self._pieces
-        return lines_of(first + b"".join(text + piece for text, piece in zip(row, others, strict=True)) for row in rows)
+        return lines_of(first + b"".join(map(add, row, others)) for row in texts)
 
 
 def _bound(library: Native) -> Callable[..., int]:

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException, Producer, TopicPartition
 from schemas.envelope import Envelope
 from schemas.topics import MAX_RECORD_BYTES, TOPIC_OF
 from services.deployer.places import Where
-from services.deployer.predictions import Header, Output
+from services.deployer.predictions import Header, Many, Output
 from shared.errors import Fatal
 from shared.settings import KafkaSettings
 
@@ -48,7 +48,7 @@ class Package:
     transaction is refused by it. Without a transaction the consumer itself commits, and it is None.
 
     `fence` is where the partitions stood that switch in this package, under the revisions they switch to. Behind a
-    `full` one more waits to be answered.
+    `full` one more waits to be answered; its offsets are sent while it is handed over.
     """
 
     def __init__(
@@ -61,18 +61,18 @@ class Package:
         full: bool = False,
     ) -> None:
         self.envelopes, self.offsets, self.fence, self.group, self.full = envelopes, offsets, fence, group, full
-        self._outputs: list[Iterable[Output | None]] = []
+        self._outputs: list[Many] = []
         self._produced = 0
         self._produce: Callable[[Iterable[Output]], None] | None = None
-        self._error: KafkaException | None = None
+        self._error: BaseException | None = None
         self._lock = threading.Lock()
         self._taken = threading.Event()  # or it never will be
         self._over = threading.Event()  # it has ended, or the client has refused
 
-    def add(self, outputs: Iterable[Output | None]) -> None:
+    def add(self, outputs: Many) -> None:
         """Answer some more; waits while the client's queue is full. What the client refuses, `take` raises.
 
-        They are gone through when they are produced, again when all is produced again; None is no record.
+        They are gone through when they are produced, and again when all is produced again; None is no record.
         """
         with self._lock:
             self._outputs.append(outputs)
@@ -103,16 +103,18 @@ class Package:
         """Let all outputs, from the first on, be produced until it ends; False when it has not in so many seconds.
 
         Then nothing more is produced until it is taken again, again from the first on: give up what was produced.
+        `meanwhile` is called once outputs may be produced; the seconds count from its end.
 
         Raises:
-            KafkaException: as `produce` did, for whichever thread, or `meanwhile`; nothing more is produced.
+            KafkaException: as `produce` did, for whichever thread, or `meanwhile`; nothing more is produced. So with
+                whatever else they raised.
         """
         with self._lock:
             self._produced, self._produce = 0, produce
         self._taken.set()
         try:
             meanwhile()
-        except KafkaException:
+        except BaseException:
             with self._lock:
                 self._produce = None
             raise
@@ -131,9 +133,11 @@ class Package:
         fresh, self._produced = self._outputs[self._produced :], len(self._outputs)
         try:
             self._produce(filter(None, chain.from_iterable(fresh)))
-        except KafkaException as error:
+        except BaseException as error:  # nothing of it may be committed, whatever it is
             self._error, self._produce = error, None
             self._over.set()
+            if not isinstance(error, KafkaException):
+                raise
 
 
 class Commits(ABC):

@@ -54,7 +54,7 @@ class Rows(NamedTuple):
 
     ids: Texts
     entities: Texts
-    times: Texts  # as JSON says them
+    times: Texts
     partitions: Sequence[int]
     offsets: Sequence[int]
     places: tuple[bytes, bytes]  # the partitions and the offsets, as lines
@@ -116,6 +116,9 @@ class Pairs:
 
     def __iter__(self) -> Iterator[Output | None]:
         return chain.from_iterable(zip(self.champion, self.challenger, strict=True))
+
+
+Many = Outputs | Pairs | Sequence[Output]  # what can be gone through again
 
 
 def exploring(answers: Answers, rows: Rows, model: str, share: float) -> tuple[Answers, Rows]:

@@ -68,8 +68,8 @@ class Transactions(Commits):
     def _took(self, package: Package, seconds: float | None = None) -> bool:
         """The offsets first: with them a transaction waits until the broker has ended the one before.
 
-        Outputs that come before them ask to join it too early, and ask again 20 ms later. A full package takes as long
-        to be handed over, and gains the wait for its offsets.
+        Outputs that come before them ask to join it too early, and ask again 20 ms later. A full package, of thousands
+        of records, takes as long to be handed over, and gains the wait for its offsets.
         """
         self.producer.begin_transaction()
         if package.full:

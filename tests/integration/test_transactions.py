@@ -3,7 +3,7 @@
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -138,6 +138,36 @@ def test_a_transaction_that_is_begun_again_is_refused_when_the_partitions_have_m
     assert not transactions.settle()
     assert read(topic) == []
     moved.close()
+
+
+def test_nothing_is_left_of_what_was_handed_over_while_its_offsets_were_refused(
+    transactions: Transactions, consumer: Consumer, topic: str
+) -> None:
+    refused = package(topic, of_a_member_that_left(topic), 1, full=True)
+    handed = threading.Event()
+    put, send = transactions.put_outputs, transactions._send_offsets
+
+    def put_outputs(outputs: Iterable[Output]) -> None:
+        put(outputs)
+        handed.set()
+
+    def send_offsets(package: Package) -> None:
+        assert handed.wait(20)
+        send(package)
+
+    transactions.put_outputs, transactions._send_offsets = put_outputs, send_offsets  # type: ignore[method-assign]
+    refused.add([output(topic, b"early")] * 5000)
+    transactions.submit(refused)
+    refused.end(20)
+
+    assert not transactions.settle()
+    transactions.put_outputs, transactions._send_offsets = put, send  # type: ignore[method-assign]
+    again = package(topic, consumer.consumer_group_metadata(), 2, full=True)
+    answer(again, output(topic, b"again"))
+    transactions.submit(again)
+    assert transactions.settle()
+    assert read(topic) == [b"again"]
+    assert committed(consumer, topic) == 2
 
 
 def test_a_batch_whose_scoring_fails_leaves_nothing(transactions: Transactions, consumer: Consumer, topic: str) -> None:

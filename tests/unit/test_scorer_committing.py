@@ -63,6 +63,14 @@ class Client:
         self.came.set()
 
 
+class Unmade:
+    """Outputs of which the second cannot be made."""
+
+    def __iter__(self) -> Iterator[Output]:
+        yield output(b"1")
+        raise ValueError("not made")
+
+
 class Waited(threading.Event):
     """An event that says when somebody begins to wait for it."""
 
@@ -162,6 +170,24 @@ def test_what_is_to_be_done_meanwhile_is_done_while_outputs_are_produced() -> No
 
     assert package.take(client.produce, 0, meanwhile=add)
     assert [value for value, _ in client.got] == [b"meanwhile"]
+
+
+def test_what_cannot_be_made_is_no_whole_package_to_who_takes_it() -> None:
+    package, client = Package(envelopes=[], offsets=[]), Client()
+    package.add(Unmade())  # type: ignore[arg-type]  # of no kind that there is
+    package._taken = waited_for = Waited()
+
+    def take() -> bool:
+        assert waited_for.begun.wait(20)
+        return package.take(client.produce, 20)
+
+    with ThreadPoolExecutor(1) as taker:
+        taken = taker.submit(take)
+        with pytest.raises(ValueError, match="not made"):
+            package.end(20)
+
+        with pytest.raises(ValueError, match="not made"):
+            taken.result(20)
 
 
 def test_nothing_is_produced_once_what_was_to_be_done_meanwhile_is_refused() -> None:

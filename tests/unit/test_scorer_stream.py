@@ -52,10 +52,12 @@ class Commits:
         self.submitted: list[Package] = []
         self.outputs: list[Output] = []
         self.patience: list[float] = []  # of who ends a package, in seconds
+        self.full: list[bool] = []
 
     def submit(self, package: Package) -> None:
         self.told.append("begins")
         self.submitted.append(package)
+        self.full.append(package.full)
         end = package.end
 
         def noted(seconds: float) -> None:
@@ -117,6 +119,7 @@ def test_a_full_batch_is_answered_while_the_one_before_it_commits_and_a_small_on
 
     assert commits.told == ["begins", "begins", "committed", "committed", "begins", "committed"]
     assert commits.patience == [10, 10, 0]
+    assert commits.full == [True, True, False]
     assert stream._places[WHERE].position == 25
 
 
