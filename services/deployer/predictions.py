@@ -56,7 +56,6 @@ class Rows(NamedTuple):
     entities: Texts
     times: Texts
     partitions: Sequence[int]
-    offsets: Sequence[int]
     places: tuple[bytes, bytes]  # the partitions and the offsets, as lines
     flags: Mapping[int, tuple[str, ...]]  # of the rows that have some
 
@@ -68,7 +67,6 @@ def rows_of(columns: Columns, taken: Taken) -> Rows:
         entities=columns.entities,
         times=columns.times,
         partitions=taken.partitions,
-        offsets=taken.offsets,
         places=(ENCODER.encode_lines(taken.partitions), ENCODER.encode_lines(taken.offsets)),
         flags=columns.flags,
     )
@@ -85,23 +83,20 @@ class Outputs:
     topics: Sequence[str]
     values: bytes  # a line each
     suffix: bytes  # of the events' ids
-    ids: Texts  # of the events
-    entities: Texts
-    times: Texts
-    partitions: Sequence[int]
+    rows: Rows
     answered: Sequence[bool] | None  # None: all
 
     def __iter__(self) -> Iterator[Output | None]:
         """By maps, in which no line of Python runs for a record: half the time of a comprehension."""
-        keys = self.entities.each()
+        keys = self.rows.entities.each()
         own = (
-            zip(repeat("ce_id"), map(add, self.ids.each(), repeat(self.suffix)), strict=False),
+            zip(repeat("ce_id"), map(add, self.rows.ids.each(), repeat(self.suffix)), strict=False),
             zip(repeat("ce_subject"), keys, strict=False),
-            zip(repeat("ce_time"), self.times.each(), strict=False),
+            zip(repeat("ce_time"), self.rows.times.each(), strict=False),
         )
         headers = map(list, zip(*map(repeat, _CONSTANT), *own, strict=False))
-        nothing, values = repeat(None), self.values.splitlines()
-        outputs = zip(self.topics, values, keys, self.partitions, nothing, nothing, repeat(0), headers, strict=False)
+        columns = self.topics, self.values.splitlines(), keys, self.rows.partitions
+        outputs = zip(*columns, repeat(None), repeat(None), repeat(0), headers, strict=False)
         if self.answered is None:
             return outputs
         return (output if said else None for output, said in zip(outputs, self.answered, strict=True))
@@ -143,13 +138,15 @@ def outputs_of(changed: RolloutChanged, answers: Answers, arms: Sequence[Arm], r
     return Outputs(
         topics=[shadow if arm == "shadow" else served for arm in arms],
         values=template.fill(ids, ids, entities, said_by, *rows.places, scores, labels, times, _rest(answers, rows)),
-        suffix=f"@{model}:{answers.version}".encode(),
-        ids=rows.ids,
-        entities=rows.entities,
-        times=rows.times,
-        partitions=rows.partitions,
+        suffix=_suffix(model, answers.version),
+        rows=rows,
         answered=[score is not None for score in answers.scores] if None in answers.scores else None,
     )
+
+
+def _suffix(model: str, version: int) -> bytes:
+    """What makes an event's id the id of its prediction."""
+    return f"@{model}:{version}".encode()
 
 
 @lru_cache(1000)
@@ -157,7 +154,7 @@ def _template(model: str, version: int, revision: int) -> Template:
     """`shared.records.Prediction` as its encoder writes it, up to what most records have not."""
     return Template(
         b'{"id":"',
-        f'@{model}:{version}","event_id":"'.encode(),
+        _suffix(model, version) + b'","event_id":"',
         b'","entity":"',
         f'","model":"{model}","version":{version},"arm":"'.encode(),
         f'","revision":{revision},"partition":'.encode(),

@@ -95,6 +95,19 @@ def taking(package: Package, client: Client) -> Iterator[Future[bool]]:
         yield taken
 
 
+@contextmanager
+def taken_once_waited_for(package: Package, client: Client) -> Iterator[Future[bool]]:
+    """Another thread takes it, but not before somebody waits for that."""
+    package._taken = waited_for = Waited()
+
+    def take() -> bool:
+        assert waited_for.begun.wait(20)
+        return package.take(client.produce, 20)
+
+    with ThreadPoolExecutor(1) as taker:
+        yield taker.submit(take)
+
+
 def test_what_was_added_before_it_may_be_produced_is_produced_with_the_next_part_by_who_adds_that() -> None:
     package, client, here = Package(envelopes=[], offsets=[]), Client(), threading.current_thread().name
     package.add([output(b"first"), output(b"second")])
@@ -123,14 +136,8 @@ def test_what_has_ended_is_produced_by_who_takes_it_and_again_from_the_first_on(
 def test_whoever_waits_for_its_commit_to_begin_produces_all_of_it() -> None:
     package, client, here = Package(envelopes=[], offsets=[]), Client(), threading.current_thread().name
     package.add([output(b"1"), output(b"2")])
-    package._taken = waited_for = Waited()
 
-    def take() -> bool:
-        assert waited_for.begun.wait(20)
-        return package.take(client.produce, 20)
-
-    with ThreadPoolExecutor(1) as taker:
-        taken = taker.submit(take)
+    with taken_once_waited_for(package, client) as taken:
         package.end(20)
 
         assert client.got == [(b"1", here), (b"2", here)]
@@ -175,14 +182,8 @@ def test_what_is_to_be_done_meanwhile_is_done_while_outputs_are_produced() -> No
 def test_what_cannot_be_made_is_no_whole_package_to_who_takes_it() -> None:
     package, client = Package(envelopes=[], offsets=[]), Client()
     package.add(Unmade())  # type: ignore[arg-type]  # of no kind that there is
-    package._taken = waited_for = Waited()
 
-    def take() -> bool:
-        assert waited_for.begun.wait(20)
-        return package.take(client.produce, 20)
-
-    with ThreadPoolExecutor(1) as taker:
-        taken = taker.submit(take)
+    with taken_once_waited_for(package, client) as taken:
         with pytest.raises(ValueError, match="not made"):
             package.end(20)
 
