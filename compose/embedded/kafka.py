@@ -36,6 +36,8 @@ SETTINGS = {
     # a stack may rest for months and must go on where it stopped
     "offsets.retention.minutes": 10 * 365 * 24 * 60,
     "transactional.id.expiration.ms": 2**31 - 1,
+    # a partition's fence: 4 KiB, as Kafka is delivered, are the revisions of some 150 models of a stream
+    "offset.metadata.max.bytes": 64 * 2**10,
     # a killed consumer is noticed, and its partitions are moved, in seconds
     "group.initial.rebalance.delay.ms": 0,
     "group.min.session.timeout.ms": 2_000,

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException, Producer, TopicPartition
 from schemas.envelope import Envelope
 from schemas.topics import MAX_RECORD_BYTES, TOPIC_OF
 from services.deployer.places import Where
-from services.deployer.predictions import Header, Many, Output
+from services.deployer.predictions import Header, Output
 from shared.errors import Fatal
 from shared.settings import KafkaSettings
 
@@ -61,7 +61,7 @@ class Package:
         full: bool = False,
     ) -> None:
         self.envelopes, self.offsets, self.fence, self.group, self.full = envelopes, offsets, fence, group, full
-        self._outputs: list[Many] = []
+        self._outputs: list[Iterable[Output | None]] = []
         self._produced = 0
         self._produce: Callable[[Iterable[Output]], None] | None = None
         self._error: BaseException | None = None
@@ -69,7 +69,7 @@ class Package:
         self._taken = threading.Event()  # or it never will be
         self._over = threading.Event()  # it has ended, or the client has refused
 
-    def add(self, outputs: Many) -> None:
+    def add(self, outputs: Iterable[Output | None]) -> None:
         """Answer some more; waits while the client's queue is full. What the client refuses, `take` raises.
 
         They are gone through when they are produced, and again when all is produced again; None is no record.

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,6 @@ Item = TypeVar("Item")
 class Columns:
     """A decoded batch of n accepted records, otherwise as `shared.records.Batch`; times are texts, in UTC."""
 
-    positions: Sequence[int]
     ids: Texts
     entities: Texts
     times: Texts
@@ -41,17 +40,16 @@ class ColumnDecoder:
         """Decode a batch; refusals are in the result, nothing is raised."""
         plain = self._plain.read(values)
         if plain is None or not plain.any:
-            return self._decoded(values, range(len(values)))
+            return self._decoded(values, range(len(values))).columns
         columns = _usual(plain)
         if plain.all:
             return columns
         return _with_others(columns, self._decoded(values, np.flatnonzero(~plain.usual).tolist()))
 
-    def _decoded(self, values: Sequence[bytes | None], places: Sequence[int]) -> Columns:
-        batch = self._decoder.decode([values[place] for place in places], places)
+    def _decoded(self, values: Sequence[bytes | None], positions: Sequence[int]) -> "_Others":
+        batch = self._decoder.decode([values[position] for position in positions], positions)
         times = [_in_utc(record.time) for record in batch.records]
-        return Columns(
-            positions=batch.positions,
+        columns = Columns(
             ids=texts_of([record.id.encode() for record in batch.records]),
             entities=texts_of([record.entity.encode() for record in batch.records]),
             times=Texts(ENCODER.encode_lines(times).replace(b'"', b"")),
@@ -59,6 +57,14 @@ class ColumnDecoder:
             flags=batch.flags,
             refused=batch.refused,
         )
+        return _Others(columns, batch.positions)
+
+
+class _Others(NamedTuple):
+    """What the shared decoder accepted, and where each stands in the batch."""
+
+    columns: Columns
+    positions: Sequence[int]
 
 
 def _in_utc(time: datetime) -> datetime:
@@ -69,7 +75,6 @@ def _in_utc(time: datetime) -> datetime:
 
 def _usual(plain: Plain) -> Columns:
     return Columns(
-        positions=range(len(plain.usual)),
         ids=Texts(plain.lines(ID)),
         entities=Texts(plain.lines(ENTITY)),
         times=Texts(plain.lines(TIME)),
@@ -79,19 +84,19 @@ def _usual(plain: Plain) -> Columns:
     )
 
 
-def _with_others(columns: Columns, others: Columns) -> Columns:
+def _with_others(columns: Columns, others: _Others) -> Columns:
     """Columns of all records, in which those of the others are filled in, and what is refused is left out."""
-    columns.matrix[others.positions] = others.matrix
-    flags = {others.positions[row]: words for row, words in others.flags.items()}
-    places = [each.position for each in others.refused]
+    found, positions = others
+    columns.matrix[positions] = found.matrix
+    flags = {positions[row]: words for row, words in found.flags.items()}
+    refused = [each.position for each in found.refused]
     return Columns(
-        positions=without(range(len(columns.matrix)), places),
-        ids=_filled(columns.ids, others.positions, others.ids, places),
-        entities=_filled(columns.entities, others.positions, others.entities, places),
-        times=_filled(columns.times, others.positions, others.times, places),
-        matrix=np.delete(columns.matrix, places, axis=0) if places else columns.matrix,
-        flags={place - bisect_left(places, place): words for place, words in flags.items()},
-        refused=others.refused,
+        ids=_filled(columns.ids, positions, found.ids, refused),
+        entities=_filled(columns.entities, positions, found.entities, refused),
+        times=_filled(columns.times, positions, found.times, refused),
+        matrix=np.delete(columns.matrix, refused, axis=0) if refused else columns.matrix,
+        flags={position - bisect_left(refused, position): words for position, words in flags.items()},
+        refused=found.refused,
     )
 
 
@@ -103,13 +108,13 @@ def _filled(texts: Texts, positions: Sequence[int], others: Texts, refused: Sequ
     return texts_of(without(given, refused))
 
 
-def without(items: Iterable[Item], places: Sequence[int]) -> list[Item]:
-    """All but those at these places, ascending: where they are few, far faster than to pick the others.
+def without(items: Iterable[Item], positions: Sequence[int]) -> list[Item]:
+    """All but those at these positions, ascending: where they are few, far faster than to pick the others.
 
     >>> without("abcd", [1, 2])
     ['a', 'd']
     """
     kept = list(items)
-    for place in reversed(places):
-        del kept[place]
+    for position in reversed(positions):
+        del kept[position]
     return kept

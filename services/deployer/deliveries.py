@@ -7,6 +7,7 @@ before anything is answered under it, so no successor serves anything older. Wha
 for dead and is not may still deliver answers of the revision before; its offsets are refused.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -25,6 +26,7 @@ _SETTINGS = {
     "enable.gapless.guarantee": True,
     "message.timeout.ms": 0,
 }
+log = logging.getLogger(__name__)
 
 
 class Deliveries(Commits):
@@ -86,6 +88,7 @@ class Deliveries(Commits):
         except KafkaException as error:
             if error.args[0].fatal():
                 raise Fatal(f"commit offsets: {error}") from error
+            log.warning("offsets refused, to be answered again: %s", error)
             metrics.ABORTED.inc()
             return False
         return True

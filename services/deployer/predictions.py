@@ -39,13 +39,13 @@ class Taken(NamedTuple):
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
 
-    def without(self, places: Sequence[int]) -> "Taken":
-        """All but those at these places, ascending."""
+    def without(self, positions: Sequence[int]) -> "Taken":
+        """All but those at these positions, ascending."""
         return Taken(
-            partitions=without(self.partitions, places),
-            offsets=without(self.offsets, places),
-            keys=without(self.keys, places),
-            values=without(self.values, places),
+            partitions=without(self.partitions, positions),
+            offsets=without(self.offsets, positions),
+            keys=without(self.keys, positions),
+            values=without(self.values, positions),
         )
 
 
@@ -56,7 +56,7 @@ class Rows(NamedTuple):
     entities: Texts
     times: Texts
     partitions: Sequence[int]
-    places: tuple[bytes, bytes]  # the partitions and the offsets, as lines
+    sources: tuple[bytes, bytes]  # the partitions and the offsets, as lines
     flags: Mapping[int, tuple[str, ...]]  # of the rows that have some
 
 
@@ -67,7 +67,7 @@ def rows_of(columns: Columns, taken: Taken) -> Rows:
         entities=columns.entities,
         times=columns.times,
         partitions=taken.partitions,
-        places=(ENCODER.encode_lines(taken.partitions), ENCODER.encode_lines(taken.offsets)),
+        sources=(ENCODER.encode_lines(taken.partitions), ENCODER.encode_lines(taken.offsets)),
         flags=columns.flags,
     )
 
@@ -113,9 +113,6 @@ class Pairs:
         return chain.from_iterable(zip(self.champion, self.challenger, strict=True))
 
 
-Many = Outputs | Pairs | Sequence[Output]  # what can be gone through again
-
-
 def exploring(answers: Answers, rows: Rows, model: str, share: float) -> tuple[Answers, Rows]:
     """With the probability that an event answered so gets a label; the lot flags some that are answered with false."""
     ids = rows.ids.strings()
@@ -137,7 +134,7 @@ def outputs_of(changed: RolloutChanged, answers: Answers, arms: Sequence[Arm], r
     said_by = "\n".join((*arms, "")).encode()
     return Outputs(
         topics=[shadow if arm == "shadow" else served for arm in arms],
-        values=template.fill(ids, ids, entities, said_by, *rows.places, scores, labels, times, _rest(answers, rows)),
+        values=template.fill(ids, ids, entities, said_by, *rows.sources, scores, labels, times, _rest(answers, rows)),
         suffix=_suffix(model, answers.version),
         rows=rows,
         answered=[score is not None for score in answers.scores] if None in answers.scores else None,

@@ -19,6 +19,7 @@ from services.deployer import metrics
 from services.deployer.committing import Commits, Package
 from services.deployer.consuming import Batch, by_partition, columns_of, consumer_of
 from services.deployer.deliveries import Deliveries
+from services.deployer.domain.backoff import Backoff
 from services.deployer.domain.pace import Tally
 from services.deployer.domain.portion import Portion
 from services.deployer.measurements import measurements
@@ -80,6 +81,7 @@ class Stream:
         self._in_flight: deque[Answered] = deque()
         self._tally = Tally()
         self._aborted = False
+        self._backoff = Backoff()
         self._spans = BatchSpans()
         self._measured: set[Where] = set()
         self._measured_at = 0.0
@@ -253,11 +255,18 @@ class Stream:
             self._aborted = True
 
     def _rewind(self) -> None:
-        """After an abort: every owned partition goes back to what is committed."""
+        """After an abort: every owned partition goes back to what is committed.
+
+        What is refused again and again may stay so, as a right or a limit of the broker does: it is asked seldom then.
+        """
+        ends = time.monotonic() + self._backoff.seconds(time.monotonic())
+        while time.monotonic() < ends:
+            self._rest()
         self._places = read_places(self._consumer, list(self._places))
         for (topic, partition), place in self._places.items():
             self._consumer.seek(TopicPartition(topic, partition, place.position))
-        self._hold(self._places)
+        known = self._view.known
+        self._hold(where for where, place in self._places.items() if _is_ahead(known, where, place))
         self._aborted = False
 
     # -- owning partitions
@@ -268,7 +277,7 @@ class Stream:
         self._places |= places
         consumer.incremental_assign([TopicPartition(*where, places[where].position) for where in wheres])
         consumer.resume(partitions)  # one that was held when it left is still paused: the client forgets no pause
-        self._hold(places)
+        self._hold(where for where in wheres if _must_hold(self._view.known, where, places[where]))
         self.assigned = True
         log.info("assigned %s", {f"{topic}[{partition}]": place for (topic, partition), place in places.items()})
 
@@ -289,13 +298,13 @@ class Stream:
         consumer.incremental_unassign(partitions)
         log.info("revoked %s", [f"{each.topic}[{each.partition}]" for each in partitions])
 
-    def _hold(self, places: dict[Where, Place]) -> None:
-        """Read nothing of partitions that this scorer cannot serve yet; those it reads already go on."""
-        ahead = {where for where, place in places.items() if _must_hold(self._view.known, where, place)}
-        if ahead:
-            self._consumer.pause([TopicPartition(*where) for where in ahead])
-            log.warning("held back: %s", sorted(ahead))
-        self._held |= ahead
+    def _hold(self, wheres: Iterable[Where]) -> None:
+        """Read nothing of partitions that this scorer cannot serve yet."""
+        held = set(wheres)
+        if held:
+            self._consumer.pause([TopicPartition(*where) for where in held])
+            log.warning("held back: %s", sorted(held))
+        self._held |= held
 
     def _let_go(self, known: Known) -> None:
         free = {where for where in self._held if not _must_hold(known, where, self._places[where])}
@@ -324,5 +333,9 @@ def _from(position: int, records: list[Record]) -> list[Record]:
 
 
 def _must_hold(known: Known, where: Where, place: Place) -> bool:
-    stream = DATA.owner(where[0]) or ""
-    return place.is_ahead_of(known.revisions_of(stream)) or known.awaits(stream)
+    """Whether a partition that is newly given is not read yet; those that are read already go on."""
+    return _is_ahead(known, where, place) or known.awaits(DATA.owner(where[0]) or "")
+
+
+def _is_ahead(known: Known, where: Where, place: Place) -> bool:
+    return place.is_ahead_of(known.revisions_of(DATA.owner(where[0]) or ""))

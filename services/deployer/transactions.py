@@ -51,6 +51,7 @@ class Transactions(Commits):
             if not (error.args[0].txn_requires_abort() or error.args[0].code() == _WRONG_STATE):
                 raise Fatal(f"commit: {error}") from error
             self._abort(error)
+            log.warning("aborted, to be answered again: %s", error)
             metrics.ABORTED.inc()
             return False
         metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - began)

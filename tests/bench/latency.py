@@ -193,7 +193,7 @@ async def _near_saturation(sides: _Sides) -> list[Figure]:
     with sides.scorer() as side:
         saturation = await asyncio.to_thread(side.saturation, _OVERLOAD)
         for number in range(TURNS):
-            saturation = await asyncio.to_thread(side.saturation, saturation)
+            saturation = await asyncio.to_thread(side.saturation, _FASTER * saturation)
             busy = await asyncio.to_thread(side.delays, 0.8 * saturation)
             calm = await asyncio.to_thread(side.delays, RATE)
             p50, p99, at_rest = (float(np.percentile(*each)) for each in ((busy, 50), (busy, 99), (calm, 99)))

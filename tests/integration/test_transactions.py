@@ -3,7 +3,7 @@
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -85,8 +85,17 @@ def output(topic: str, value: bytes) -> Output:
 
 def begun(package: Package) -> None:
     """Wait until what is added to it goes to the broker."""
+    until(lambda: package._produce is not None)
+
+
+def given_up(package: Package) -> None:
+    """Wait until the transaction that took it is to be begun again."""
+    until(lambda: package._produce is None)
+
+
+def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
-    while package._produce is None:
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
@@ -130,7 +139,7 @@ def test_a_transaction_that_is_begun_again_is_refused_when_the_partitions_have_m
     transactions.submit(waiting)
     begun(waiting)
     waiting.add([output(topic, b"soon")])
-    threading.Event().wait(TIMEOUT_SECONDS)
+    given_up(waiting)
     consumer.unsubscribe()
     moved = member(topic, group=topic)
     answer(waiting, output(topic, b"late"))

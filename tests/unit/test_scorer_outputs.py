@@ -39,7 +39,7 @@ def told(said: list[Said], share: float | None = None) -> Outputs:
         entities=texts_of([each.encode() for each in entities]),
         times=texts_of([b"2013-01-01T10:17:00Z"] * len(said)),
         partitions=partitions,
-        places=(ENCODER.encode_lines(partitions), ENCODER.encode_lines(offsets)),
+        sources=(ENCODER.encode_lines(partitions), ENCODER.encode_lines(offsets)),
         flags={row: each for row, each in enumerate(flags) if each},
     )
     answers = Answers(version=3, scores=scores, labels=labels, probabilities=probabilities)

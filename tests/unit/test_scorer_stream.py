@@ -1,17 +1,20 @@
 """A scorer's turn: what is taken at once, and what is answered while the transaction before it commits."""
 
+import dataclasses
+import time
 from collections import deque
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import Message, TopicPartition
 
 from schemas.topics import DATA, PREDICTIONS
 from services.deployer.committing import Package
 from services.deployer.decoding import ColumnDecoder
 from services.deployer.domain.portion import Portion
-from services.deployer.places import Place
+from services.deployer.places import Place, Where
 from services.deployer.predictions import Output
 from services.deployer.serving import Known, Serving, Version
 from services.deployer.settings import ScorerSettings
@@ -30,8 +33,12 @@ class Consumer:
     """Holds records; `asked` is the most that was asked for at once."""
 
     def __init__(self, count: int) -> None:
+        self.count = count
         self.left = deque(record(offset) for offset in range(count))
         self.asked = 0
+
+    def seek(self, place: TopicPartition) -> None:
+        self.left = deque(record(offset) for offset in range(place.offset, self.count))
 
     def poll(self, seconds: float) -> Message | None:
         return self.left.popleft() if self.left else None
@@ -52,6 +59,7 @@ class Commits:
         self.submitted: list[Package] = []
         self.outputs: list[Output] = []
         self.patience: list[float] = []  # of who ends a package, in seconds
+        self.refused, self.refusing = 0, False  # so many packages are, from now on
         self.full: list[bool] = []
 
     def submit(self, package: Package) -> None:
@@ -68,6 +76,12 @@ class Commits:
 
     def settle(self) -> bool:
         package = self.submitted.pop(0)
+        if self.refused or self.refusing:
+            if not self.refusing:
+                self.refused -= 1
+            self.refusing = bool(self.submitted)  # what was consumed after it is refused with it
+            self.told.append("refused")
+            return False
         assert package.take(self.outputs.extend, 0)
         self.told.append("committed")
         return True
@@ -134,6 +148,56 @@ def test_no_more_is_taken_at_once_than_is_allowed_and_all_is_answered_in_order(s
     for model in MODELS:
         found = [output[1] for output in commits.outputs if output[0] == PREDICTIONS.of(model)]
         assert [b'"event_id":"e%d"' % offset in value for offset, value in enumerate(found)] == [True] * 25
+
+
+@pytest.fixture
+def rested(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long it rested after each refusal, by a clock that goes on only then; what is committed is its beginning."""
+    clock, rested = SimpleNamespace(now=100.0), [0.0]
+
+    def rest() -> None:
+        clock.now += 0.01
+        rested[-1] += 0.01
+
+    def places(consumer: object, wheres: Sequence[Where]) -> dict[Where, Place]:
+        rested.append(0.0)  # of the refusal to come
+        return {where: Place(position=0, revisions=dict.fromkeys(MODELS, 1)) for where in wheres}
+
+    clocks = SimpleNamespace(monotonic=lambda: clock.now, perf_counter=time.perf_counter)
+    monkeypatch.setattr("services.deployer.stream.time", clocks)
+    monkeypatch.setattr("services.deployer.stream.read_places", places)
+    monkeypatch.setattr(stream, "_rest", rest)
+    return rested
+
+
+def test_what_is_refused_is_answered_again_from_where_it_stands_committed_and_seldom_when_it_stays_so(
+    stream: Stream, rested: list[float]
+) -> None:
+    commits: Any = stream._commits
+    commits.refused = 8
+
+    for _ in range(20):
+        stream._turn()
+
+    assert rested == pytest.approx([0, 0.1, 0.2, 0.4, 0.8, 1, 1, 1, 0], abs=0.02)
+    assert commits.refused == 0
+    found = [output[1] for output in commits.outputs if output[0] == PREDICTIONS.of("a")]
+    assert [b'"event_id":"e%d"' % offset in value for offset, value in enumerate(found)] == [True] * 25
+
+
+def test_what_is_read_already_goes_on_after_a_refusal_while_another_model_is_awaited(
+    stream: Stream, rested: list[float]
+) -> None:
+    commits: Any = stream._commits
+    view: Any = stream._view
+    view.known = dataclasses.replace(view.known, models={**view.known.models, "new": "s"}, awaited=frozenset({"new"}))
+    assert view.known.awaits("s")
+    commits.refused = 1
+
+    for _ in range(6):
+        stream._turn()
+
+    assert len(commits.outputs) == 25 * len(MODELS)
 
 
 def test_models_of_a_stream_decode_it_once(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
