@@ -13,7 +13,7 @@ from cli.client import fail
 from schemas.topics import DATA_PLANE, DEAD_LETTERS
 from shared.dead_letters import WRITTEN, Origin, is_mark
 from shared.errors import Fault
-from shared.reading import Reader
+from shared.reading import Reader, headers_of
 from shared.settings import KafkaSettings
 
 
@@ -121,7 +121,7 @@ def read() -> Iterator[Letter | Mark]:
 
 
 def _read(message: Any) -> Letter | Mark:
-    headers = tuple(message.headers() or ())
+    headers = tuple(headers_of(message))
     said = {name: (value or b"").decode(errors="backslashreplace") for name, value in headers}
     where = [said.get(f"dlq-origin-{part}", "?") for part in ("topic", "partition", "offset")]
     name, first = "/".join(where), said.get(WRITTEN, "")

@@ -9,7 +9,7 @@ from schemas.events.base import Event
 from schemas.events.upcasters import UPCASTERS
 from schemas.topics import EVENT_OF, LATEST_MAJOR
 
-Headers = Iterable[tuple[str, bytes]]
+Headers = Iterable[tuple[str, bytes | None]]
 
 
 class UnknownMajor(Exception):
@@ -75,7 +75,7 @@ def read(headers: Headers, value: bytes) -> Envelope | None:
         UnknownMajor: the major is newer than the newest known here.
         NotAnEvent: an attribute is missing, or the value breaks the schema.
     """
-    attributes = {name: value.decode(errors="replace") for name, value in headers}
+    attributes = {name: (value or b"").decode(errors="replace") for name, value in headers}
     name, major = _event_type(attributes.get("ce_type", ""))
     if name not in LATEST_MAJOR:
         return None

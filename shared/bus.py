@@ -209,7 +209,7 @@ async def _parse(record: ConsumerRecord, original: Callable[[ConsumerRecord], Aw
 
 async def _decode(message: StreamMessage[ConsumerRecord]) -> Envelope | None:
     record = message.raw_message
-    return envelope.read([(name, value or b"") for name, value in record.headers], record.value or b"")
+    return envelope.read(record.headers, record.value or b"")
 
 
 def outbox_producer(kafka: KafkaSettings, service: str) -> AIOKafkaProducer:

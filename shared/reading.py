@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
+from operator import methodcaller
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
@@ -11,12 +12,14 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
+from shared.dead_letters import Headers
 from shared.errors import Fault
 from shared.records import PREDICTIONS, UNREADABLE, Prediction
 from shared.settings import KafkaSettings
 
 Message: TypeAlias = Any  # a confluent_kafka.Message that holds a record; its own types allow for None everywhere
 Holds: TypeAlias = Callable[[Message], bool | None]
+_HEADERS: Callable[[Message], Headers | None] = methodcaller("headers")
 _POLL_SECONDS = 0.2
 _ASK_SECONDS = 30.0
 _PAUSE_SECONDS = 0.2
@@ -125,6 +128,20 @@ def take(consumer: Consumer, most: int, seconds: float) -> list[Message]:
     """What is there, after waiting so long for the first; `Consumer.consume` alone waits until there are `most`."""
     first = consumer.poll(seconds)
     return [] if first is None else [first, *consumer.consume(most - 1, 0)]
+
+
+def headers_of(record: Any) -> Headers:
+    """A record's headers, as its producer wrote them; none where a name is not UTF-8.
+
+    The protocol does not check names, and the client has no text for such a one: it returns, with an error pending, a
+    list that must not be looked into, and when asked again that list alone. Where a method is called directly and
+    often, Python does not look for pending errors, and raises them at what comes next; a `methodcaller` always looks.
+    """
+    try:
+        return _HEADERS(record) or ()
+    except SystemError:
+        record.set_headers([])
+        return ()
 
 
 def prediction_of(record: Message) -> Prediction | None:

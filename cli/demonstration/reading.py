@@ -118,7 +118,7 @@ def take(consumer: Consumer, unread: set[tuple[str, int]]) -> Iterator[Raw]:
                 message.offset(),
                 message.timestamp()[1],
                 message.key(),
-                [(name, value or b"") for name, value in message.headers() or ()],
+                [(name, value or b"") for name, value in reading.headers_of(message)],
                 message.value() or b"",
             )
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # the client's own name for it

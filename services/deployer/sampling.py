@@ -9,6 +9,7 @@ from opentelemetry import trace
 
 from services.deployer.places import Record, Where
 from shared import telemetry
+from shared.reading import headers_of
 
 _EVERY_SECONDS = 1.0
 _LINKS = 8
@@ -31,7 +32,7 @@ class BatchSpans:
         count = sum(map(len, batch.values()))
         with telemetry.span("score batch", attributes={"messaging.batch.message_count": count}) as span:
             for message in islice(chain.from_iterable(batch.values()), _LINKS):
-                sent = dict(message.headers() or []).get("traceparent")
+                sent = dict(headers_of(message)).get("traceparent")
                 if sent and (context := telemetry.context_of(sent.decode(errors="replace"))):
                     span.add_link(trace.get_current_span(context).get_span_context())
             yield

@@ -34,7 +34,7 @@ from services.deployer.serving import Known, Serving, Version, follow_up
 from shared import telemetry
 from shared.errors import Fatal, Refusal
 from shared.objects import Missing, Objects, Tampered
-from shared.reading import take
+from shared.reading import headers_of, take
 from shared.runtime import Model
 from shared.settings import KafkaSettings, SigningSettings
 from shared.signing import Unverified
@@ -115,9 +115,8 @@ class View:
 
     def _hear(self, message: Record) -> None:
         """Take in one record; what is no event is left to the services, which park it."""
-        headers = [(name, value or b"") for name, value in message.headers() or []]
         try:
-            said = envelope.read(headers, message.value() or b"")
+            said = envelope.read(headers_of(message), message.value() or b"")
         except NotAnEvent as error:
             log.warning("%s[%s]@%s: %s", message.topic(), message.partition(), message.offset(), error)
             return

@@ -39,7 +39,7 @@ from shared.errors import Fault
 from shared.objects import Objects
 from shared.outbox import unit_of_work
 from shared.postgres import AWAY
-from shared.reading import Message, Reader
+from shared.reading import Message, Reader, headers_of
 from shared.settings import KafkaSettings
 from shared.tables import NoTable, Tables, erase, supersede
 
@@ -251,7 +251,7 @@ def _holds(file: bytes, wanted: pc.Expression) -> bool:
 
 def is_of(letter: Message, entity: str, ends: Ends) -> bool:
     """Whether a letter, or the mark of one, is about a record of the entity below the ends."""
-    if (origin := origin_of(letter.headers() or ())) is None:
+    if (origin := origin_of(headers_of(letter))) is None:
         return False
     topic, partition, offset = origin
     return offset < ends.get(topic, {}).get(partition, 0) and names(entity, letter.key(), letter.value())

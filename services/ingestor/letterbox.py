@@ -12,7 +12,7 @@ from schemas.topics import DEAD_LETTERS
 from services.ingestor.parking import producer_of
 from shared.dead_letters import Place, kept_headers, origin_of
 from shared.errors import Fault
-from shared.reading import Message, Reader
+from shared.reading import Message, Reader, headers_of
 from shared.settings import KafkaSettings
 
 _DELIVERY_SECONDS = 30
@@ -32,7 +32,7 @@ class Letterbox:
                 (partition, origin)
                 for partition, span in reader.spans(DEAD_LETTERS).items()
                 for message in chain.from_iterable(reader.read(DEAD_LETTERS, partition, *span))
-                if doomed(message) and (origin := origin_of(message.headers() or ()))
+                if doomed(message) and (origin := origin_of(headers_of(message)))
             }
 
     def clear(self, doomed: Doomed) -> None:
@@ -61,7 +61,7 @@ class Letterbox:
                 failures.append(error)
 
         for each in letters:
-            headers = kept_headers(each.headers() or (), each.timestamp()[1])
+            headers = kept_headers(headers_of(each), each.timestamp()[1])
             said = {"key": each.key(), "value": each.value(), "headers": headers, "partition": partition}
             if (digest := _digest(each.key(), each.value(), headers)) in written:
                 continue  # one that an earlier process had written anew when it died

@@ -8,6 +8,7 @@ import numpy as np
 from confluent_kafka import KafkaException, Message
 
 from services.ingestor.domain.blocks import Block, Taken
+from shared.reading import headers_of
 from shared.settings import KafkaSettings
 
 GROUP: Final = "modelbus.ingestor"
@@ -67,4 +68,4 @@ def _block(messages: Sequence[Any]) -> Block:
 
 def _taken(message: Any) -> Taken:
     at = message.timestamp()[1]
-    return Taken(message.partition(), message.offset(), at, message.key(), message.value(), message.headers() or ())
+    return Taken(message.partition(), message.offset(), at, message.key(), message.value(), headers_of(message))

@@ -16,7 +16,7 @@ from services.monitor.domain.facts import ModelFacts, Rollout, Said, StreamFacts
 from services.monitor.recomputation import Cut, cuts_of
 from services.monitor.words import SERVES_NO_MORE
 from shared.errors import Refusal
-from shared.reading import Reader
+from shared.reading import Reader, headers_of
 
 Spec = TypeVar("Spec")
 Declared = list[tuple[datetime, int, Spec]]  # when it was said, its revision, what was declared
@@ -133,7 +133,7 @@ def _read(reader: Reader, topic: LifecycleTopic) -> Iterator[Envelope]:
     for partition, (start, end) in reader.spans(topic.name).items():
         for batch in reader.read(topic.name, partition, start, end):
             for message in batch:
-                said = read(message.headers() or [], message.value() or b"")
+                said = read(headers_of(message), message.value() or b"")
                 if said is not None:
                     yield said
 

@@ -12,7 +12,7 @@ from schemas.topics import REGISTRY
 from services.registry.domain.audit import Break, Entry, Row, Verification
 from services.registry.store import QUERIES, Store
 from shared.outbox import Work
-from shared.reading import Message, Reader
+from shared.reading import Message, Reader, headers_of
 from shared.settings import KafkaSettings
 
 _ROWS = 1000
@@ -110,7 +110,7 @@ class Chain:
 
 
 def _head(message: Message) -> AuditAdvanced | None:
-    headers = message.headers() or []
+    headers = headers_of(message)
     if ("ce_type", _SAID) not in headers:
         return None
     said = envelope.read(headers, message.value() or b"")

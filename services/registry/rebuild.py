@@ -24,7 +24,7 @@ from services.registry.domain.history import History
 from services.registry.retelling import Cut, Rebuilt, Retelling
 from services.registry.store import QUERIES
 from shared.bus import Handler
-from shared.reading import Message, Reader
+from shared.reading import Message, Reader, headers_of
 from shared.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def _heard(batch: Sequence[Message]) -> list[Envelope]:
     heard = []
     for message in batch:
         try:
-            heard.append(envelope.read(message.headers() or [], message.value() or b""))
+            heard.append(envelope.read(headers_of(message), message.value() or b""))
         except NotAnEvent:
             continue
     return [each for each in heard if each is not None]

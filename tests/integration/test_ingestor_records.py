@@ -14,6 +14,7 @@ from schemas.topics import MAX_RECORD_BYTES
 from shared.records import MAX_EVENT_BYTES
 from shared.settings import S3Settings
 from shared.tables import Tables
+from tests import latin_client
 from tests.integration import ingestor_parts as parts
 
 pytestmark = pytest.mark.stack
@@ -66,6 +67,7 @@ async def ingested(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> In
     compressing = parts.producer(**{"message.max.bytes": 2 * len(BOMB), "compression.type": "zstd"})
     compressing.produce(topic, key=b"bomb", value=BOMB, headers=[("sent-by", b"bomber")])
     assert compressing.flush(30) == 0
+    latin_client.send(topic, b"latin", b"no JSON")
 
     log = tmp_path_factory.mktemp("ingestor") / "log"
     with parts.ingestor(log):
@@ -107,6 +109,14 @@ def test_a_record_larger_than_any_letter_is_parked_with_what_fits_of_it(ingested
     assert headers["dlq-sha256"] == hashlib.sha256(BOMB).hexdigest().encode()
 
 
+def test_a_record_with_a_header_that_no_client_of_ours_can_read_is_parked_without_headers(ingested: Ingested) -> None:
+    letter = parts.letters(f"data.{ingested.spec.stream}")[0, len(BAD) + len(ODD) + 2]
+
+    assert (letter.key(), letter.value()) == (b"latin", b"no JSON")
+    assert {name for name, _ in letter.headers() if not name.startswith("dlq-")} == set()
+    assert dict(letter.headers())["dlq-reason"] == b"poison"
+
+
 def test_every_other_record_has_one_row_at_its_place(ingested: Ingested) -> None:
     assert [row["offset"] for row in ingested.rows] == list(range(len(BAD), len(BAD) + len(ODD) + 1))
     assert {row["partition"] for row in ingested.rows} == {0}
@@ -136,8 +146,8 @@ def test_the_announcement_counts_what_was_accepted_and_refused(ingested: Ingeste
     said = list(parts.committed(f"data/{ingested.spec.stream}").values())
 
     assert sum(event.rows_added for event in said) == said[-1].rows_total == len(ODD) + 1
-    assert sum(event.rejected for event in said) == len(BAD) + 1
-    assert said[-1].offsets == {0: len(BAD) + len(ODD) + 2}
+    assert sum(event.rejected for event in said) == len(BAD) + 2
+    assert said[-1].offsets == {0: len(BAD) + len(ODD) + 3}
     assert sum(event.profile["carrier"].flagged for event in said if event.profile) == 1
 
 

@@ -15,6 +15,7 @@ from compose.embedded import jars
 from compose.embedded.java import java, path_of
 from compose.embedded.stack import Stack
 from schemas.topics import DATA, PREDICTIONS
+from tests import latin_client
 from tests.scoring_world import World, changed, scorers, until
 
 pytestmark = pytest.mark.stack
@@ -105,3 +106,15 @@ async def test_kafka_python_writes_events_and_reads_their_predictions(stack: Sta
         found = await asyncio.to_thread(written_and_read, world)
 
     assert found == {f"plain-{number}": f"machine-{number}" for number in range(3)}
+
+
+async def test_a_record_with_a_header_that_no_client_of_ours_can_read_is_answered(stack: Stack, tmp_path: Path) -> None:
+    world = await World.made("latin")
+    world.say(changed(1, world.release(1)))
+
+    with scorers(tmp_path) as [scorer]:
+        await asyncio.to_thread(latin_client.send, DATA.of("latin"), b"machine-1", event(1, "machine-1").encode())
+        await until(lambda: len(world.predictions()) == 1)
+        assert scorer.stop() == 0
+
+    assert [each["event_id"] for each in world.predictions()] == ["plain-1"]

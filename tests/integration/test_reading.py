@@ -9,8 +9,9 @@ from confluent_kafka.cimpl import NewTopic
 
 from compose.embedded.stack import Stack
 from shared.kafka import ensure_topics
-from shared.reading import Reader
+from shared.reading import Reader, headers_of
 from shared.settings import KafkaSettings
+from tests import latin_client
 
 pytestmark = pytest.mark.stack
 
@@ -85,3 +86,12 @@ def test_a_transaction_that_is_open_below_the_end_is_waited_for(topic: str) -> N
         committing.join()
 
     assert (span, found) == ((0, 1), [1])
+
+
+def test_headers_with_a_name_that_is_not_utf_8_are_none_however_often_they_are_asked_for(topic: str) -> None:
+    latin_client.send(topic, b"key", b"value")
+
+    with Reader(KafkaSettings(), "tests") as reader:
+        [record] = [each for batch in reader.read(topic, 0, 0, 1) for each in batch]
+
+    assert [headers_of(record) for _ in range(100)] == [()] * 100
