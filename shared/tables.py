@@ -348,7 +348,10 @@ def erased_before(table: DeltaTable) -> int:
 
 
 def _rewrite(table: DeltaTable, epoch: int, kept: pc.Expression) -> None:
-    rows = table.to_pyarrow_table(filters=(pc.field(_EPOCH.name) == epoch) & kept)
+    rows = table.to_pyarrow_dataset().to_table(
+        filter=(pc.field(_EPOCH.name) == epoch) & kept,
+        memory_pool=pa.system_memory_pool(),  # it is a peak: Arrow's own keeps for each of its threads what that freed
+    )
     _commit(table, rows, CommitProperties(max_commit_retries=0), replaced=f"{_EPOCH.name} = {epoch}")
 
 

@@ -17,7 +17,6 @@ from services.ingestor.domain.rows import Reading, read, read_block, reader_of
 from services.ingestor.domain.sources import Source
 from services.ingestor.parking import Parking
 from services.ingestor.settings import Settings
-from shared.memory import give_back
 from shared.tables import Epoch, Tables, append, compact, schema_of
 
 log = logging.getLogger(__name__)
@@ -172,7 +171,6 @@ class Intake:
                     compact(snapshot.table)
                 except (DeltaError, OSError) as error:
                     log.warning("%s: not compacted: %r", self.source.table, error)
-                give_back()
 
     def _newest(self) -> Snapshot:
         if self._snapshot is None:

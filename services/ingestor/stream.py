@@ -24,12 +24,14 @@ from services.ingestor.settings import Settings
 from services.ingestor.store import Store
 from shared import telemetry
 from shared.errors import Fatal
+from shared.memory import give_back
 from shared.postgres import AWAY
 from shared.settings import KafkaSettings
 from shared.tables import Tables
 
 _TAKE_SECONDS = 0.2
 _LOOK_UP_SECONDS = 1.0
+_GIVE_BACK_SECONDS = 10.0
 _PLACE_ATTEMPTS = 20
 _LOOK_FOR_CYCLES = (200_000, 50, 1000)  # waiting records are none, and to look through them took half the time
 Result = TypeVar("Result")
@@ -59,7 +61,7 @@ class Stream:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="stream")
         self._commits = ThreadPoolExecutor(1, thread_name_prefix="commits")
         self._work: dict[str, asyncio.Task[None]] = {}  # by topic, while its table is written or announced
-        self._worked = self._turned
+        self._worked = self._gave_back = self._turned
 
     def alive(self) -> bool:
         """Whether the loop still turns, and what it waits for still ends."""
@@ -197,6 +199,9 @@ class Stream:
                 return
             await self._patiently(intake, intake.announcing, self._say(intake))
         await self._in_commits(intake.tidy)
+        if time.monotonic() - self._gave_back > _GIVE_BACK_SECONDS:
+            self._gave_back = time.monotonic()
+            await self._in_commits(give_back)
 
     async def _isolate(self, intake: Intake) -> None:
         """Take out what ended earlier processes; what is sifted already is not sifted again."""
