@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cli.client import NO_KAFKA
 from schemas.topics import DATA, LABELS, MAX_RECORD_BYTES
 from shared.errors import Refusal
 from shared.settings import KafkaSettings
@@ -57,8 +58,8 @@ def backfill(
             sources.append(_Source(labels, LABELS.of(stream), features=False))
         producer = Producer(kafka.librdkafka() | _PRODUCER)
         _check_topics(producer, stream, [source.topic for source in sources])
-    except ValidationError as error:
-        raise _refused(f"no stack found: {error.error_count()} settings are missing; see `modelbus up`") from None
+    except ValidationError:
+        raise _refused(NO_KAFKA) from None
     except (Refusal, OSError, pa.ArrowInvalid) as error:
         raise _refused(str(error)) from None
     total = sum(source.rows for source in sources)

@@ -16,6 +16,8 @@ from rich.console import Console
 Role = Literal["viewer", "operator", "approver"]
 ROLES: Final[tuple[Role, ...]] = ("viewer", "operator", "approver")
 Json = dict[str, Any]
+_NO_STACK: Final = "no stack runs here; start one with `modelbus up`, or set"
+NO_KAFKA: Final = f"{_NO_STACK} MODELBUS_KAFKA_BOOTSTRAP_SERVERS"
 _TIMEOUT_SECONDS = 60.0  # topics are made while the caller waits
 
 
@@ -113,7 +115,7 @@ def _url(environment: Mapping[str, str]) -> str:
         return url
     if port := environment.get("MODELBUS_REGISTRY_HTTP_PORT"):
         return f"http://127.0.0.1:{port}"
-    raise RegistryError("no stack runs here; start one with `modelbus up`, or set MODELBUS_REGISTRY_URL and a token")
+    raise RegistryError(f"{_NO_STACK} MODELBUS_REGISTRY_URL and a token")
 
 
 def _token(role: Role, environment: Mapping[str, str]) -> str:

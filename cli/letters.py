@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaException
 from pydantic import ValidationError
 
-from cli.client import fail
+from cli.client import NO_KAFKA, fail
 from schemas.topics import DATA_PLANE, DEAD_LETTERS
 from shared.dead_letters import WRITTEN, Origin, is_mark
 from shared.errors import Fault
@@ -103,8 +103,8 @@ def kafka_settings() -> KafkaSettings:
     """Those of the running stack; without one the command ends in words."""
     try:
         return KafkaSettings()
-    except ValidationError as error:
-        fail(f"no stack found: {error.error_count()} settings are missing; see `modelbus up`")
+    except ValidationError:
+        fail(NO_KAFKA)
 
 
 def read() -> Iterator[Letter | Mark]:

@@ -11,8 +11,15 @@ from compose.embedded.stack import SERVICES
 from compose.embedded.supervisor import Process
 
 CHECKOUT = Path(__file__).parents[2]
-# one core each: they scale by processes, and their libraries would start a thread for every core
-FRUGAL = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}
+# one core each: they scale by processes, and their libraries would start a thread for every core; deltalake's own
+# allocator would keep, for each thread that it ever had, most of what that has freed
+FRUGAL = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+    "_RJEM_MALLOC_CONF": "background_thread:true,dirty_decay_ms:500,muzzy_decay_ms:0",
+    "PYTHONUNBUFFERED": "1",
+}
 VALIDATOR_ALONE = {"MODELBUS_VALIDATOR_SIGNING_KEY"}
 ONE_OF_EACH = {"MODELBUS_KAFKA_REPLICA": "embedded"}
 
