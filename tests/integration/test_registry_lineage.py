@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -97,9 +96,7 @@ async def live(pool: asyncpg.Pool, objects: Objects) -> None:
 async def test_a_prediction_leads_to_all_that_made_its_version(run: Run, pool: asyncpg.Pool, objects: Objects) -> None:
     await live(pool, objects)
 
-    started = time.perf_counter()
     shown, as_json = await run("x@y:7@flood:1"), await run("e1@flood:1", "--json")
-    seconds = time.perf_counter() - started
 
     found: dict[str, Any] = json.loads(as_json.stdout)
     cut = validated("a").candidate.cut.model_dump(mode="json")
@@ -115,7 +112,6 @@ async def test_a_prediction_leads_to_all_that_made_its_version(run: Run, pool: a
     ]
     for words in ("operator:ann: new sensors", "partition@offset: 0@", "c0de", "10cc", "approver:bob", TRACE):
         assert words in shown.stdout
-    assert seconds < 2  # two calls
 
 
 async def test_every_rollout_of_a_version_is_told_with_its_outcome(
