@@ -1,5 +1,6 @@
 """`modelbus dead-letters`: the records that could not be handled, why, and what became of them."""
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
@@ -18,6 +19,8 @@ from shared.dead_letters import original_headers
 
 app = typer.Typer(help="Records that could not be handled, and why.", no_args_is_help=True)
 _SHOWN_CHARACTERS: Final = 4000
+_SHOWN_HEADERS: Final = 40
+_HEADER_CHARACTERS: Final = 200
 _SINCE: Final = TypeAdapter[datetime](datetime)
 _AGO: Final = TypeAdapter[Duration](Duration)
 Stream = Annotated[str | None, typer.Option(help="Only of this stream's (or model's) topics.")]
@@ -76,23 +79,24 @@ def show_letter(
 ) -> None:
     """One dead letter: why, its headers, its key and its bytes; control characters are escaped."""
     letter, mark = _find(name)
-    facts = {
-        "letter": letter.place,
-        "record": letter.name,
-        "reason": letter.reason,
-        "error": letter.error,
-        "by": letter.service,
-        "attempts": letter.attempts,
-        "written": letter.written.isoformat(),
-        "redriven": str(mark) if mark else "no",
-        **{f"header {name}": _text(value) for name, value in original_headers(letter.headers)},
-        "key": _text(letter.key),
-        "value": _text(letter.value),
-    }
+    facts = [
+        ("letter", letter.place),
+        ("record", letter.name),
+        ("reason", letter.reason),
+        ("error", letter.error),
+        ("by", letter.service),
+        ("attempts", letter.attempts),
+        ("written", letter.written.isoformat()),
+        ("redriven", str(mark) if mark else "no"),
+        *_headers(original_headers(letter.headers)),
+        ("key", _text(letter.key)),
+        ("value", _text(letter.value)),
+    ]
     if letter.truncated:
-        facts["cut"] = f"the value as it was sent had {_text(dict(letter.headers)['dlq-truncated'])} bytes"
+        size = _text(dict(letter.headers)["dlq-truncated"])
+        facts.append(("cut", f"the value as it was sent had {size} bytes"))
     table = Table(box=None, show_header=False, pad_edge=False)
-    for fact, value in facts.items():
+    for fact, value in facts:
         table.add_row(Text(printable(fact)), Text(printable(value), overflow="fold"))
     Console().print(table)
 
@@ -120,6 +124,9 @@ def redrive(
     origin: Annotated[
         list[str] | None, typer.Option(help="Only this record: TOPIC/PARTITION/OFFSET; may be repeated.")
     ] = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also what today's declaration of its stream would refuse again.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     actor: Actor = None,
@@ -131,7 +138,7 @@ def redrive(
     wanted = Wanted(
         stream=stream, topic=topic, service=service, reason=reason, since=_time(since), origins=origin or ()
     )
-    redriving.redrive(wanted, dry_run=dry_run, yes=yes, actor=actor)
+    redriving.redrive(wanted, anyway=anyway, dry_run=dry_run, yes=yes, actor=actor)
 
 
 def _time(since: str | None) -> datetime | None:
@@ -148,9 +155,17 @@ def _time(since: str | None) -> datetime | None:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _text(value: bytes | None) -> str:
+def _headers(found: Sequence[tuple[str, bytes | None]]) -> Iterator[tuple[str, str]]:
+    """The first of them, each cut: a terminal is no place for thousands."""
+    for name, value in found[:_SHOWN_HEADERS]:
+        yield f"header {name[:_HEADER_CHARACTERS]}", _text(value, _HEADER_CHARACTERS)
+    if (rest := len(found) - _SHOWN_HEADERS) > 0:
+        yield "headers", f"{rest} more"
+
+
+def _text(value: bytes | None, most: int = _SHOWN_CHARACTERS) -> str:
     if value is None:
         return "(none)"
-    text = value.decode(errors="backslashreplace")
-    rest = len(text) - _SHOWN_CHARACTERS
-    return text if rest <= 0 else f"{text[:_SHOWN_CHARACTERS]}… ({rest} more characters, {len(value)} bytes in all)"
+    text = printable(value.decode(errors="backslashreplace"))
+    rest = len(text) - most
+    return text if rest <= 0 else f"{text[:most]}… ({rest} more characters, {len(value)} bytes in all)"

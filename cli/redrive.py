@@ -22,9 +22,9 @@ _NAMED = 20  # of each kind; the rest is counted
 
 @dataclass(kw_only=True)
 class Survey:
-    """What of the wanted letters is due (record → its first letter), was redriven before, or cannot be.
+    """What of the wanted letters is due (record → its first letter), was redriven before, cannot be, or is left out.
 
-    `again` says of those that are due why they would be refused again.
+    `again` says why today's declaration would refuse a record again; unless it is asked for, such a one is not due.
     """
 
     due: dict[str, str] = field(default_factory=dict)
@@ -34,28 +34,29 @@ class Survey:
     again: dict[str, str] = field(default_factory=dict)
 
     def names(self) -> set[str]:
-        return {*self.due, *self.before, *self.cannot}
+        return {*self.due, *self.before, *self.cannot, *self.again}
 
 
-def redrive(wanted: Wanted, *, dry_run: bool, yes: bool, actor: str | None) -> None:
+def redrive(wanted: Wanted, *, anyway: bool, dry_run: bool, yes: bool, actor: str | None) -> None:
     """Raises typer.Exit with code 1, in words, where nothing or not all that was named could be done."""
-    survey = look(wanted, Verdicts())
-    _say(survey)
+    verdicts = Verdicts()
+    survey = look(wanted, verdicts, anyway=anyway)
+    _say(survey, anyway=anyway)
     if missing := sorted(set(wanted.origins) - survey.names()):
         fail(f"there is no dead letter of {', '.join(missing)}")
-    if not survey.due and (survey.before or survey.cannot):
-        fail("nothing is left to redrive: a record is redriven once, and only whole")
+    if not survey.due and survey.names():
+        fail("nothing is left to redrive: a record is redriven once, only whole, and not to die again unless --anyway")
     if dry_run or not survey.due:
         return
     if not yes:
         typer.confirm(f"Redrive {len(survey.due)} records?", abort=True)
-    done = _run(wanted, actor_name(actor))
+    done = _run(wanted, verdicts, actor_name(actor), anyway=anyway)
     Console().print(f"{done} records redriven", highlight=False)
     if wanted.origins and done < len(wanted.origins):
         raise typer.Exit(1)
 
 
-def look(wanted: Wanted, verdicts: Verdicts | None = None) -> Survey:
+def look(wanted: Wanted, verdicts: Verdicts, *, anyway: bool) -> Survey:
     """Read letters and marks once; keeps names, not records."""
     survey, marks, kinds = Survey(), {}, {}
     for each in read():
@@ -67,12 +68,14 @@ def look(wanted: Wanted, verdicts: Verdicts | None = None) -> Survey:
                 survey.cannot[each.name] = why
             else:
                 survey.due[each.name] = each.place
-            if verdicts and (why := verdicts.refusal(each)):
+            if why := verdicts.refusal(each):
                 survey.again[each.name] = why
     survey.before = {name: marks[name] for name in kinds if name in marks}
     survey.due = {name: place for name, place in survey.due.items() if name not in marks}
     survey.cannot = {name: why for name, why in survey.cannot.items() if name not in marks}
     survey.again = {name: why for name, why in survey.again.items() if name in survey.due}
+    if not anyway:
+        survey.due = {name: place for name, place in survey.due.items() if name not in survey.again}
     survey.kinds.update(kinds[name] for name in survey.due)
     return survey
 
@@ -87,7 +90,7 @@ def _impossible(letter: Letter) -> str | None:
     return "it is too large to be written back" if size > MAX_RECORD_BYTES - _ROOM_BYTES else None
 
 
-def _say(survey: Survey) -> None:
+def _say(survey: Survey, *, anyway: bool) -> None:
     for (topic, reason, service), count in sorted(survey.kinds.items()):
         _print(f"{count} of {topic}, {reason}, parked by {service}")
     for words, names in (
@@ -97,21 +100,22 @@ def _say(survey: Survey) -> None:
     ):
         for name, why in islice(names.items(), _NAMED):
             _print(f"{name} {words}: {why}")
+    again = f"{len(survey.again)} " + ("of them would die again" if anyway else "left out, as they would die again")
     counts = f"{len(survey.before)} redriven before, {len(survey.cannot)} cannot be"
-    _print(f"{len(survey.due)} records to redrive, {len(survey.again)} of them would die again; {counts}")
+    _print(f"{len(survey.due)} records to redrive, {again}; {counts}")
 
 
 def _print(words: str) -> None:
     say(printable(words))
 
 
-def _run(wanted: Wanted, actor: str) -> int:
+def _run(wanted: Wanted, verdicts: Verdicts, actor: str, *, anyway: bool) -> int:
     """Redrive what is due once the redrivers before are fenced; returns how many."""
     done = 0
     columns = (TextColumn("redrive"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         redriver = Redriver(kafka_settings(), actor)
-        due = look(wanted).due
+        due = look(wanted, verdicts, anyway=anyway).due
         with Progress(*columns, console=Console()) as progress:
             bar = progress.add_task("redrive", total=len(due))
             for batch in batches(_letters(due)):

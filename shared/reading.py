@@ -1,7 +1,7 @@
 """Reads stretches of partitions as any read_committed client does, in no group, up to an end that was known before."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from operator import methodcaller
 from types import TracebackType
@@ -12,6 +12,8 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
+from schemas import envelope
+from schemas.envelope import Envelope, NotAnEvent
 from shared.dead_letters import Headers
 from shared.errors import Fault
 from shared.records import PREDICTIONS, UNREADABLE, Prediction
@@ -130,7 +132,7 @@ def take(consumer: Consumer, most: int, seconds: float) -> list[Message]:
     return [] if first is None else [first, *consumer.consume(most - 1, 0)]
 
 
-def headers_of(record: Any) -> Headers:
+def headers_of(record: Message) -> Headers:
     """A record's headers, as its producer wrote them; none where a name is not UTF-8.
 
     The protocol does not check names, and the client has no text for such a one: it returns, with an error pending, a
@@ -142,6 +144,26 @@ def headers_of(record: Any) -> Headers:
     except SystemError:
         record.set_headers([])
         return ()
+
+
+def envelope_of(record: Message) -> Envelope | None:
+    """What a record of a lifecycle topic says; None for a name not known here.
+
+    Raises:
+        UnknownMajor, NotAnEvent: as `envelope.read` raises them.
+    """
+    return envelope.read(headers_of(record), record.value() or b"")
+
+
+def heard(records: Iterable[Message]) -> Iterator[Envelope]:
+    """What records of a lifecycle topic say; poison was parked when it was met."""
+    for record in records:
+        try:
+            said = envelope_of(record)
+        except NotAnEvent:
+            continue
+        if said is not None:
+            yield said
 
 
 def prediction_of(record: Message) -> Prediction | None:

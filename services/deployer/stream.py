@@ -259,7 +259,8 @@ class Stream:
 
         What is refused again and again may stay so, as a right or a limit of the broker does: it is asked seldom then.
         """
-        ends = time.monotonic() + self._backoff.seconds(time.monotonic())
+        now = time.monotonic()
+        ends = now + self._backoff.seconds(now)
         while time.monotonic() < ends:
             self._rest()
         self._places = read_places(self._consumer, list(self._places))

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from schemas import envelope
 from schemas.envelope import Envelope, NotAnEvent
 from schemas.events.deployer import LoadFailed, RolloutChanged
 from schemas.events.parts import Release
@@ -34,7 +33,7 @@ from services.deployer.serving import Known, Serving, Version, follow_up
 from shared import telemetry
 from shared.errors import Fatal, Refusal
 from shared.objects import Missing, Objects, Tampered
-from shared.reading import headers_of, take
+from shared.reading import envelope_of, take
 from shared.runtime import Model
 from shared.settings import KafkaSettings, SigningSettings
 from shared.signing import Unverified
@@ -116,7 +115,7 @@ class View:
     def _hear(self, message: Record) -> None:
         """Take in one record; what is no event is left to the services, which park it."""
         try:
-            said = envelope.read(headers_of(message), message.value() or b"")
+            said = envelope_of(message)
         except NotAnEvent as error:
             log.warning("%s[%s]@%s: %s", message.topic(), message.partition(), message.offset(), error)
             return

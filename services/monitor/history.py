@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self, TypeVar
 
-from schemas.envelope import Envelope, read
+from schemas.envelope import Envelope
 from schemas.events.deployer import RolloutChanged, RolloutSwitched
 from schemas.events.monitor import AlertRaised, AlertResolved, DataQuarantined, WindowMeasured
 from schemas.events.parts import Candidate
@@ -16,7 +16,7 @@ from services.monitor.domain.facts import ModelFacts, Rollout, Said, StreamFacts
 from services.monitor.recomputation import Cut, cuts_of
 from services.monitor.words import SERVES_NO_MORE
 from shared.errors import Refusal
-from shared.reading import Reader, headers_of
+from shared.reading import Reader, heard
 
 Spec = TypeVar("Spec")
 Declared = list[tuple[datetime, int, Spec]]  # when it was said, its revision, what was declared
@@ -132,10 +132,7 @@ def alert_of(reader: Reader, name: str) -> AlertRaised:
 def _read(reader: Reader, topic: LifecycleTopic) -> Iterator[Envelope]:
     for partition, (start, end) in reader.spans(topic.name).items():
         for batch in reader.read(topic.name, partition, start, end):
-            for message in batch:
-                said = read(headers_of(message), message.value() or b"")
-                if said is not None:
-                    yield said
+            yield from heard(batch)
 
 
 def _place(window: WindowMeasured) -> tuple[int, int]:

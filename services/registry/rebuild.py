@@ -8,15 +8,14 @@ switches) is kept so that its order against the rest does not matter.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
 import asyncpg
 
-from schemas import envelope
-from schemas.envelope import Envelope, NotAnEvent
+from schemas.envelope import Envelope
 from schemas.events.base import Event
 from schemas.topics import LIFECYCLE, REGISTRY
 from services.registry.deeds import DEEDS
@@ -24,7 +23,7 @@ from services.registry.domain.history import History
 from services.registry.retelling import Cut, Rebuilt, Retelling
 from services.registry.store import QUERIES
 from shared.bus import Handler
-from shared.reading import Message, Reader, headers_of
+from shared.reading import Message, Reader, heard
 from shared.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ class Strand:
         while not self.read and not self.over:
             batch = await asyncio.to_thread(next, self.batches, None)
             self.over = batch is None
-            self.read.extend(_heard(batch or []))
+            self.read.extend(heard(batch or []))
         return self.read.popleft() if self.read else None
 
 
@@ -84,8 +83,8 @@ class Rebuild:
         with Reader(self.kafka, "modelbus.registry.rebuild", _BATCH_RECORDS) as reader:
             for number, span in reader.spans(REGISTRY.name).items():
                 for batch in reader.read(REGISTRY.name, number, *span):
-                    for heard in _heard(batch):
-                        history.add(heard)
+                    for said in heard(batch):
+                        history.add(said)
         return history
 
     def _strands(self, readers: ExitStack) -> list[Strand]:
@@ -100,14 +99,3 @@ class Rebuild:
                     reader = readers.enter_context(opened())
                     strands.append(Strand(batches=reader.read(topic.name, number, *span)))
         return strands
-
-
-def _heard(batch: Sequence[Message]) -> list[Envelope]:
-    """What the records say; poison was parked when it was met."""
-    heard = []
-    for message in batch:
-        try:
-            heard.append(envelope.read(headers_of(message), message.value() or b""))
-        except NotAnEvent:
-            continue
-    return [each for each in heard if each is not None]

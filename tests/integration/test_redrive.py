@@ -18,6 +18,7 @@ from cli import dead_letters
 from cli.letters import Letter, Wanted, read
 from cli.redrive import look
 from cli.redriver import Redriver
+from cli.verdicts import Verdicts
 from compose.embedded.stack import Stack
 from schemas.topics import DATA, DEAD_LETTERS
 from services.registry.app import MIGRATIONS
@@ -181,7 +182,7 @@ def test_a_dry_run_and_a_no_change_nothing(parked: Parked) -> None:
     assert everything(parked.topic) == []
 
 
-async def test_a_dry_run_says_which_records_todays_declaration_would_refuse_again(
+async def test_what_todays_declaration_would_refuse_again_is_said_and_left_out_unless_it_is_asked_for(
     parked: Parked, pool_for: PoolFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = await pool_for("registry", [MIGRATIONS])
@@ -190,12 +191,20 @@ async def test_a_dry_run_says_which_records_todays_declaration_would_refuse_agai
     wrong = parked.park(2, json.dumps(parts.data(2, time="noon")).encode())
     poison = parked.park(3, NASTY, reason="poison")
     async with reachable(pool, monkeypatch):
-        dry = await asyncio.to_thread(run, "redrive", "--stream", parked.name, "--dry-run")
+        dry = await asyncio.to_thread(run, "redrive", "--stream", parked.name, "--anyway", "--dry-run")
+        named = await asyncio.to_thread(redrive, "--origin", wrong)
+        rest = await asyncio.to_thread(redrive, "--stream", parked.name)
+        written = copies(parked.topic)
+        asked_for = await asyncio.to_thread(redrive, "--origin", wrong, "--anyway")
 
     assert "3 records to redrive, 2 of them would die again" in dry.output
     assert f"{wrong} would die again: " in dry.output
     assert f"{poison} would die again: " in dry.output
     assert f"{sound} would" not in dry.output
+    assert (named.exit_code, rest.exit_code, asked_for.exit_code) == (1, 0, 0)
+    assert "1 records to redrive, 2 left out, as they would die again" in rest.output
+    assert written == {sound: 1}
+    assert copies(parked.topic) == {sound: 1, wrong: 1}
 
 
 def test_a_record_that_dies_again_names_its_letter_and_may_be_redriven_again(parked: Parked) -> None:
@@ -210,6 +219,15 @@ def test_a_record_that_dies_again_names_its_letter_and_may_be_redriven_again(par
     assert first in shown.output
     assert result.exit_code == 0, result.output
     assert everything(parked.topic)[1].headers() == [("a", b"1"), (REDRIVEN_FROM, second.encode())]
+
+
+def test_every_header_of_a_record_is_shown_and_very_many_or_long_ones_are_counted(parked: Parked) -> None:
+    few, many = parked.park(1, headers=HEADERS), parked.park(2, headers=[("x", b"y" * 1000)] * 100)
+
+    shown, of_many = run("show", few).output, run("show", many).output
+
+    assert [shown.count(each) for each in ("header sent-by", "\\xff\\x00", "again", "header none")] == [2, 1, 1, 1]
+    assert ("60 more" in of_many, len(of_many) < 40_000) == (True, True)
 
 
 def test_a_cut_record_and_one_that_is_not_there_are_refused_in_words(parked: Parked) -> None:
@@ -233,7 +251,7 @@ def test_who_redrove_before_is_fenced_by_who_comes_later(parked: Parked) -> None
         earlier.redrive([letter])
     later.redrive([letter])
 
-    assert look(Wanted(origins=[origin])).before[origin].by == "bob"
+    assert look(Wanted(origins=[origin]), Verdicts(), anyway=False).before[origin].by == "bob"
     assert copies(parked.topic) == {origin: 1}
 
 

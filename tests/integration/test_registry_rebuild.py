@@ -21,9 +21,8 @@ from schemas.envelope import Envelope
 from schemas.events.registry import AuditAdvanced, ModelRegistered
 from schemas.topics import REGISTRY
 from services.registry.app import opened
-from services.registry.rebuild import _heard
 from shared import postgres
-from shared.reading import Reader
+from shared.reading import Reader, heard
 from shared.settings import KafkaSettings, PostgresSettings
 from tests.conftest import own_stack  # noqa: F401  # it is this file's stack
 from tests.integration.registry_kit import hear, outbox, validated
@@ -63,10 +62,10 @@ async def lived(pool: asyncpg.Pool) -> AsyncIterator[Lived]:
 def said_by_registry() -> list[Envelope]:
     with Reader(KafkaSettings(), "modelbus.test", 500) as reader:
         return [
-            heard
+            said
             for number, span in reader.spans(REGISTRY.name).items()
             for batch in reader.read(REGISTRY.name, number, *span)
-            for heard in _heard(batch)
+            for said in heard(batch)
         ]
 
 
