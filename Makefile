@@ -32,7 +32,7 @@ check: $(VENV)/.installed ## formatting, lint, types, import contracts, the lock
 	$(UV) pip compile -q pyproject.toml --group dev $(LOCK_FLAGS) -o requirements.lock
 	git diff --exit-code --stat requirements.lock
 
-chaos: $(VENV)/.installed ## 50 faults over 500,000 events, then the laws; ARGS="--seed 7" repeats a run
+chaos: $(VENV)/.installed ## 60 faults over 500,000 events, then the laws; ARGS="--seed 7" repeats a run
 	$(RUN)/python -m tests.chaos $(ARGS)
 
 bench: $(VENV)/.installed ## ratios against a ceiling measured in the same run
