@@ -14,11 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
 from confluent_kafka import KafkaException, Producer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.client import NO_KAFKA
+from cli.client import settings
 from schemas.topics import DATA, LABELS, MAX_RECORD_BYTES
 from shared.errors import Refusal
 from shared.settings import KafkaSettings
@@ -51,15 +50,13 @@ def backfill(
     """Publish a stream's history from Parquet files, in time order. Sent twice, a record is trained on once."""
     if missing := [str(path) for path in (file, labels) if path is not None and not path.is_file()]:
         raise _refused(f"{', '.join(missing)}: there is no such file")
+    kafka = settings(KafkaSettings)
     try:
-        kafka = KafkaSettings()
         sources = [_Source(file, DATA.of(stream), features=True)]
         if labels is not None:
             sources.append(_Source(labels, LABELS.of(stream), features=False))
         producer = Producer(kafka.librdkafka() | _PRODUCER)
         _check_topics(producer, stream, [source.topic for source in sources])
-    except ValidationError:
-        raise _refused(NO_KAFKA) from None
     except (Refusal, OSError, pa.ArrowInvalid) as error:
         raise _refused(str(error)) from None
     total = sum(source.rows for source in sources)

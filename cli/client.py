@@ -1,4 +1,4 @@
-"""The registry's HTTP API, as the commands and the demo use it."""
+"""What commands reach and how they end: the registry's HTTP API, settings of the other parts, words."""
 
 import getpass
 import json
@@ -7,17 +7,19 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Final, Literal, NoReturn, Self
+from typing import Any, Final, Literal, NoReturn, Self, TypeVar
 
 import httpx
 import typer
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 from rich.console import Console
 
 Role = Literal["viewer", "operator", "approver"]
 ROLES: Final[tuple[Role, ...]] = ("viewer", "operator", "approver")
 Json = dict[str, Any]
+Settings = TypeVar("Settings", bound=BaseSettings)
 _NO_STACK: Final = "no stack runs here; start one with `modelbus up`, or set"
-NO_KAFKA: Final = f"{_NO_STACK} MODELBUS_KAFKA_BOOTSTRAP_SERVERS"
 _TIMEOUT_SECONDS = 60.0  # topics are made while the caller waits
 
 
@@ -157,6 +159,16 @@ def registry(role: Role, *, actor: str | None = None) -> Iterator[Registry]:
             yield client
     except RegistryError as error:
         fail(str(error))
+
+
+def settings(of: type[Settings]) -> Settings:
+    """Those of a part of the running stack; without them the command ends in words."""
+    try:
+        return of()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"{of.model_config['env_prefix']}{first['loc'][0]}".upper()
+        fail(f"{_NO_STACK} {name}" if first["type"] == "missing" else f"{name}: {first['msg']}")
 
 
 def say(words: str) -> None:

@@ -125,7 +125,7 @@ def redrive(
         list[str] | None, typer.Option(help="Only this record: TOPIC/PARTITION/OFFSET; may be repeated.")
     ] = None,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Also what today's declaration of its stream would refuse again.")
+        bool, typer.Option("--anyway", help="Also what would be refused again; nobody is asked.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -133,7 +133,8 @@ def redrive(
 ) -> None:
     """Write records back to where they came from, once each, after what was wrong with their readers is repaired.
 
-    Key, value and headers are those of the record as it was sent; a header says which letter it comes from.
+    Key, value and headers are those of the record as it was sent; a header says which letter it comes from. What the
+    declaration of its stream would refuse again, as it is today, is told and left out.
     """
     wanted = Wanted(
         stream=stream, topic=topic, service=service, reason=reason, since=_time(since), origins=origin or ()

@@ -12,8 +12,8 @@ from confluent_kafka import KafkaException
 from deltalake.exceptions import DeltaError
 from pydantic import TypeAdapter
 
-from cli.client import Json, Registry, fail, registry, say
-from cli.letters import Letter, kafka_settings, printable, read
+from cli.client import Json, Registry, fail, registry, say, settings
+from cli.letters import Letter, printable, read
 from cli.orders import Actor, version_path
 from schemas.durations import Duration
 from schemas.events.ingestor import Kind
@@ -21,7 +21,7 @@ from schemas.events.parts import Cut
 from schemas.topics import DATA, LABELS, PREDICTIONS
 from shared.erasure import Held, expiries, last_records, names, rows_of
 from shared.errors import ModelbusError
-from shared.settings import S3Settings
+from shared.settings import KafkaSettings, S3Settings
 from shared.tables import Tables
 
 _WAIT_SECONDS, _ASK_SECONDS = 600.0, 0.5
@@ -114,7 +114,7 @@ def look(client: Registry, entity: str, streams: list[str] | None) -> Survey:
     models = [each["name"] for each in client.pages("/models") if each["stream"] in wanted]
     owners: list[tuple[Kind, str]] = [(kind, name) for name in wanted for kind in ("data", "labels")]
     owners += [("predictions", model) for model in models]
-    tables, mine = Tables(S3Settings()), rows_of(entity)
+    tables, mine = Tables(settings(S3Settings)), rows_of(entity)
     try:
         held = {_FAMILIES[kind].of(owner): Held.of_newest(tables, kind, owner, mine) for kind, owner in owners}
         letters = {
@@ -126,7 +126,7 @@ def look(client: Registry, entity: str, streams: list[str] | None) -> Survey:
             fail(f"nothing is kept of {entity!r} in {', '.join(wanted) or 'no stream'}: no row, no dead letter")
         places = [(each.origin.topic, each.origin.partition, each.origin.offset)
                   for each in letters.values() if each.origin]  # fmt: skip
-        remaining = expiries(kafka_settings(), last_records(held, places), datetime.now(UTC))
+        remaining = expiries(settings(KafkaSettings), last_records(held, places), datetime.now(UTC))
     except KafkaException as error:
         fail(f"Kafka: {error.args[0].str()}")
     except (ModelbusError, DeltaError, OSError) as error:

@@ -9,8 +9,7 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.client import fail, say
-from cli.letters import kafka_settings
+from cli.client import fail, say, settings
 from schemas.events.monitor import AlertRaised
 from schemas.specs import Monitoring
 from services.monitor.history import History, alert_of
@@ -19,7 +18,7 @@ from services.monitor.recomputation import Cut
 from shared.errors import ModelbusError
 from shared.objects import Objects
 from shared.reading import Reader
-from shared.settings import S3Settings
+from shared.settings import KafkaSettings, S3Settings
 
 Json = dict[str, Any]
 _BATCH_RECORDS = 5000
@@ -41,7 +40,7 @@ def incident(
     would have raised over the same span.
     """
     try:
-        with Reader(kafka_settings(), "modelbus.cli", _BATCH_RECORDS) as reader:
+        with Reader(settings(KafkaSettings), "modelbus.cli", _BATCH_RECORDS) as reader:
             said = alert_of(reader, alert)
             history = History.of(reader, said.model)
         cuts = _until(history.cuts(), said)
@@ -85,9 +84,8 @@ def _recomputed(history: History, cuts: Sequence[Cut], parallel: int, asked: Mon
     verdict, columns = Verdict(), (TextColumn("recompute"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("recompute", total=len(cuts))
-        steps = recomputed(
-            history, cuts, kafka=kafka_settings(), objects=Objects(S3Settings()), parallel=parallel, asked=asked
-        )
+        kafka, objects = settings(KafkaSettings), Objects(settings(S3Settings))
+        steps = recomputed(history, cuts, kafka=kafka, objects=objects, parallel=parallel, asked=asked)
         for each in steps:
             verdict = each
             progress.advance(bar)

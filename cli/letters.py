@@ -7,9 +7,8 @@ from enum import StrEnum
 from typing import Any
 
 from confluent_kafka import KafkaException
-from pydantic import ValidationError
 
-from cli.client import NO_KAFKA, fail
+from cli.client import fail, settings
 from schemas.topics import DATA_PLANE, DEAD_LETTERS
 from shared.dead_letters import WRITTEN, Origin, is_mark
 from shared.errors import Fault
@@ -99,18 +98,10 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
-def kafka_settings() -> KafkaSettings:
-    """Those of the running stack; without one the command ends in words."""
-    try:
-        return KafkaSettings()
-    except ValidationError:
-        fail(NO_KAFKA)
-
-
 def read() -> Iterator[Letter | Mark]:
     """All letters and marks up to the present end, oldest first; joins no group and commits nothing."""
     try:
-        with Reader(kafka_settings(), "modelbus.cli") as reader:
+        with Reader(settings(KafkaSettings), "modelbus.cli") as reader:
             for partition, span in reader.spans(DEAD_LETTERS).items():
                 for batch in reader.read(DEAD_LETTERS, partition, *span):
                     yield from map(_read, batch)

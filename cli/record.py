@@ -8,11 +8,10 @@ import asyncpg
 import typer
 from confluent_kafka import KafkaException
 
-from cli.client import Registry, RegistryError, fail, say
-from cli.letters import kafka_settings
+from cli.client import Registry, RegistryError, fail, say, settings
 from shared import postgres
 from shared.errors import ModelbusError
-from shared.settings import PostgresSettings
+from shared.settings import KafkaSettings, PostgresSettings
 
 if TYPE_CHECKING:
     from services.registry.comparison import Comparison
@@ -56,9 +55,9 @@ def _compared() -> "Comparison":
     from services.registry.app import by_event  # noqa: PLC0415  # a whole service: other commands need none of it
     from services.registry.comparison import compared  # noqa: PLC0415
 
-    kafka = kafka_settings()
+    kafka, database = settings(KafkaSettings), settings(PostgresSettings)
     try:
-        return asyncio.run(compared(kafka, by_event()))
+        return asyncio.run(compared(kafka, database, by_event()))
     except KafkaException as error:
         fail(f"Kafka: {error.args[0].str()}")
     except (ModelbusError, OSError, asyncpg.PostgresError) as error:
@@ -74,7 +73,7 @@ def _told(found: "Comparison") -> list[str]:
 
 async def _drop() -> None:
     """When there is nothing left to be said; what is heard meanwhile waits."""
-    async with postgres.open_pool(PostgresSettings(), "registry") as pool, asyncio.timeout(_WITHIN_SECONDS):
+    async with postgres.open_pool(settings(PostgresSettings), "registry") as pool, asyncio.timeout(_WITHIN_SECONDS):
         while not await _dropped(pool):  # noqa: ASYNC110  # nothing tells when all is said
             await asyncio.sleep(_AGAIN_SECONDS)
 

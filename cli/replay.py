@@ -17,8 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.client import fail, registry, say
-from cli.letters import kafka_settings
+from cli.client import fail, registry, say, settings
 from cli.orders import Version, version_path
 from cli.span import Part, Span
 from schemas.events.parts import Release
@@ -29,7 +28,7 @@ from services.deployer.view import loaded
 from shared.errors import ModelbusError
 from shared.objects import Objects
 from shared.reading import Reader
-from shared.settings import S3Settings
+from shared.settings import KafkaSettings, S3Settings
 from shared.tables import Tables
 
 Json = dict[str, Any]
@@ -66,9 +65,9 @@ def replay(
         fail(f"{out}: expected a name that ends with .parquet or .jsonl")
     release, spec = asked(version)
     try:
-        version_of = loaded(release, Objects(S3Settings()).get_now(release.candidate.onnx.digest))
-        with Reader(kafka_settings(), "modelbus.cli", _BATCH_RECORDS) as reader, _writing(out) as write:
-            tables = Tables(S3Settings())
+        version_of = loaded(release, Objects(settings(S3Settings)).get_now(release.candidate.onnx.digest))
+        with Reader(settings(KafkaSettings), "modelbus.cli", _BATCH_RECORDS) as reader, _writing(out) as write:
+            tables = Tables(settings(S3Settings))
             past = Span(spec=spec, since=span[0], until=span[1], reader=reader, tables=tables)
             said = _replayed(Replay(version_of, spec), release, past, write)
     except KafkaException as error:

@@ -11,9 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cli.client import Registry, fail, registry, say
+from cli.client import Registry, fail, registry, say, settings
 from cli.evidence import words_of
-from cli.letters import kafka_settings
 from cli.orders import Model, Version, model_path, version_path
 from cli.radius import Part, Served, total
 from cli.status import challenger, champion
@@ -21,6 +20,7 @@ from schemas.specs import Rollout as Policy
 from schemas.topics import PREDICTIONS
 from shared.errors import Fault
 from shared.reading import Message, Reader, prediction_of
+from shared.settings import KafkaSettings
 
 Json = dict[str, Any]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
@@ -125,7 +125,7 @@ def counted(model: str, served: Served) -> dict[int, Part]:
     columns = (TextColumn("count"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     try:
         with (
-            Reader(kafka_settings(), "modelbus.cli", _BATCH_RECORDS) as reader,
+            Reader(settings(KafkaSettings), "modelbus.cli", _BATCH_RECORDS) as reader,
             Progress(*columns, console=Console(stderr=True), transient=True) as progress,
         ):
             for partition, span in reader.spans(topic).items():

@@ -9,8 +9,7 @@ import typer
 from confluent_kafka import KafkaException
 from deltalake.exceptions import DeltaError
 
-from cli.client import fail, registry, say
-from cli.letters import kafka_settings
+from cli.client import fail, registry, say, settings
 from cli.orders import Model, model_path
 from cli.replay import asked, time_of
 from cli.span import Part, Span
@@ -23,7 +22,7 @@ from services.deployer.view import loaded
 from shared.errors import ModelbusError
 from shared.objects import Objects
 from shared.reading import Reader
-from shared.settings import S3Settings
+from shared.settings import KafkaSettings, S3Settings
 from shared.tables import Tables
 
 Json = dict[str, Any]
@@ -77,9 +76,9 @@ def _past_of(model: str) -> tuple[Costs, int, list[Fall]]:
 
 def _account(model: str, costs: Costs, first: int, fallen: Sequence[Fall], span: tuple[datetime, datetime]) -> Account:
     account = Account(costs=costs)
-    with Reader(kafka_settings(), "modelbus.cli", _BATCH_RECORDS) as reader:
+    with Reader(settings(KafkaSettings), "modelbus.cli", _BATCH_RECORDS) as reader:
         version, spec = _loaded(model, first)
-        past = Span(spec=spec, since=span[0], until=span[1], reader=reader, tables=Tables(S3Settings()))
+        past = Span(spec=spec, since=span[0], until=span[1], reader=reader, tables=Tables(settings(S3Settings)))
         others = [(fall, _loaded(model, fall.version)[0]) for fall in fallen]
         for part in past.parts():
             labelled = _Labelled(past=past, part=part, model=model)
@@ -94,7 +93,7 @@ def _account(model: str, costs: Costs, first: int, fallen: Sequence[Fall], span:
 
 def _loaded(model: str, version: int) -> tuple[Version, StreamSpec]:
     release, spec = asked(f"{model}:{version}")
-    return loaded(release, Objects(S3Settings()).get_now(release.candidate.onnx.digest)), spec
+    return loaded(release, Objects(settings(S3Settings)).get_now(release.candidate.onnx.digest)), spec
 
 
 class _Labelled:

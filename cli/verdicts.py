@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
+import httpx
 import msgspec
 
 from cli.client import Registry, RegistryError
-from cli.letters import Letter
+from cli.letters import Letter, Reason
 from schemas.specs import StreamSpec
 from schemas.topics import DATA, LABELS
 from shared.records import UNREADABLE, LabelDecoder, StreamDecoder
@@ -14,13 +15,19 @@ Check = Callable[[bytes | None], str | None]
 
 
 class Verdicts:
-    """Asks the registry once a stream; where it does not answer, nothing is known."""
+    """Asks the registry once a stream; of one that is not declared nothing is known."""
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
 
     def refusal(self, letter: Letter) -> str | None:
-        """Why the ingestor would park the record again; None when it would not, or when nobody can tell."""
+        """Why the ingestor would park the record again; None when it would not, or when nobody can tell.
+
+        Raises:
+            RegistryError: the registry does not answer, or does not let one look.
+        """
+        if letter.reason == Reason.EXHAUSTED:  # to decode it here may end this process
+            return None
         if letter.topic not in self._checks:
             self._checks[letter.topic] = _check(letter.topic)
         return self._checks[letter.topic](letter.value)
@@ -38,8 +45,10 @@ def _spec(stream: str) -> StreamSpec | None:
     try:
         with Registry("viewer") as registry:
             return StreamSpec.model_validate(registry.get(f"/streams/{stream}")["spec"])
-    except RegistryError:
-        return None
+    except RegistryError as error:
+        if error.status == httpx.codes.NOT_FOUND:
+            return None
+        raise
 
 
 def _data_check(spec: StreamSpec) -> Check:

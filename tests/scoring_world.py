@@ -134,7 +134,7 @@ def changed(
     )
 
 
-def envelope_of(event: Event, id: str, traceparent: str | None = None) -> Envelope:
+def wrapped(event: Event, id: str, traceparent: str | None = None) -> Envelope:
     return Envelope(
         id=id,
         source="modelbus/tests",
@@ -187,7 +187,7 @@ class World:
     def say(self, event: Event, traceparent: str | None = None) -> None:
         """Publish a lifecycle event."""
         self._count += 1
-        said = envelope_of(event, f"{self.stream.stream}-{self._count}", traceparent)
+        said = wrapped(event, f"{self.stream.stream}-{self._count}", traceparent)
         producer = Producer(self.kafka.librdkafka() | {"partitioner": "murmur2_random"})
         producer.produce(TOPIC_OF[type(event)].name, event.encode(), event.key.encode(), headers=list(said.headers()))
         assert producer.flush(20) == 0

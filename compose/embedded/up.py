@@ -23,7 +23,7 @@ async def up(folder: Path, scorers: int = 1, on_ready: Callable[[Stack], Awaitab
     """Run until SIGINT or SIGTERM, whenever it comes; returns the exit code, 0. Raises StackInUse, StartFailed.
 
     `on_ready` is called once with the stack when all is ready; a coroutine runs until it ends or the signal comes.
-    Further signals change nothing: the order of stopping is kept, and each stop is bounded by itself.
+    Further signals change nothing: the order of stopping is kept, and each process has its own time to stop in.
     """
     serving = asyncio.create_task(_serve(folder, scorers, on_ready))
     loop = asyncio.get_running_loop()

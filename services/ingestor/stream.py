@@ -100,6 +100,9 @@ class Stream:
         self._turned = time.monotonic()
         if self._turned >= self._looked_up + _LOOK_UP_SECONDS:
             await self._look_up()
+        if self._turned >= self._gave_back + _GIVE_BACK_SECONDS:
+            self._gave_back = self._turned
+            self._commits.submit(give_back)  # in turn with what is written
         if not self._sources:
             await asyncio.sleep(_TAKE_SECONDS)
             return
@@ -199,9 +202,6 @@ class Stream:
                 return
             await self._patiently(intake, intake.announcing, self._say(intake))
         await self._in_commits(intake.tidy)
-        if time.monotonic() - self._gave_back > _GIVE_BACK_SECONDS:
-            self._gave_back = time.monotonic()
-            await self._in_commits(give_back)
 
     async def _isolate(self, intake: Intake) -> None:
         """Take out what ended earlier processes; what is sifted already is not sifted again."""

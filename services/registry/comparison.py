@@ -33,17 +33,19 @@ class Comparison:
     different: Mapping[str, tuple[int, int]]
 
 
-async def compared(kafka: KafkaSettings, handlers: Mapping[type[Event], Handler]) -> Comparison:
+async def compared(
+    kafka: KafkaSettings, database: PostgresSettings, handlers: Mapping[type[Event], Handler]
+) -> Comparison:
     """The registry may go on meanwhile: both are compared as of one instant.
 
     Raises:
         NotRebuilt: the topics do not hold one whole history, or are behind.
         confluent_kafka.KafkaException: the broker refused or did not answer.
     """
-    async with postgres.open_pool(PostgresSettings(), SCHEMA) as pool:
+    async with postgres.open_pool(database, SCHEMA) as pool:
         cut, there = await _as_of_now(pool)
     await _until_said(kafka, cut.position)
-    async with postgres.open_pool(PostgresSettings(), _BESIDE) as pool:
+    async with postgres.open_pool(database, _BESIDE) as pool:
         await pool.execute(QUERIES["drop_beside"])
         try:
             await postgres.migrate(pool, _BESIDE, _MIGRATIONS)

@@ -1,6 +1,7 @@
 """`make chaos ARGS="--seed 7 --faults 60 --events 500000"`: break everything by a plan of the seed; judge.
 
-The same seed gives the same faults at the same times, and the same stream. Exit code 0 when every law was kept.
+The same seed and numbers give the same faults at the same times, and the same stream. Exit code 0 when every law was
+kept.
 """
 
 import argparse

@@ -23,7 +23,7 @@ from tests import scoring_world
 from tests.chaos.judge import Rollout
 from tests.chaos.plan import TRANSACTION_SECONDS, Crew
 from tests.chaos.proxy import KafkaRequests, Proxy, Spotter, delta_commits, postgres_commits
-from tests.scoring_world import changed, envelope_of, free_port, trained, until
+from tests.scoring_world import changed, free_port, trained, until, wrapped
 
 STREAM = "chaos"
 START_SECONDS = 120.0
@@ -85,7 +85,7 @@ class World:
     def say(self, event: Said) -> None:
         """Publish a lifecycle event, however long it takes; the producer keeps the order."""
         self.said += 1
-        said = envelope_of(event, f"chaos-said-{self.said}")
+        said = wrapped(event, f"chaos-said-{self.said}")
         topic = TOPIC_OF[type(event)].name
         self.producer.produce(topic, event.encode(), event.key.encode(), headers=list(said.headers()))
         self.producer.poll(0)

@@ -25,7 +25,7 @@ from services.deployer.domain.rollout import Rollout
 from services.deployer.store import Store
 from shared.outbox import first_hearing, unit_of_work
 from tests.conftest import PoolFor
-from tests.scoring_world import ROOT, World, envelope_of, free_port, model_spec, release_of, scorers, stream_spec, until
+from tests.scoring_world import ROOT, World, free_port, model_spec, release_of, scorers, stream_spec, until, wrapped
 
 STREAM = stream_spec("s", partitions=2)
 SPEC = model_spec("m", "s", Policy(shadow=1000, canary=(0.5,), margin=0.02))
@@ -39,7 +39,7 @@ async def pool(pool_for: PoolFor) -> asyncpg.Pool:
 async def hear(pool: asyncpg.Pool, event: Event, id: str) -> None:
     """As the bus does, without the bus."""
     table = {kind: handler for topic in handlers(None).values() for kind, handler in topic.items()}  # type: ignore[arg-type]
-    said = envelope_of(event, id)
+    said = wrapped(event, id)
     async with unit_of_work(pool, "deployer", said) as work:
         if await first_hearing(work, said):
             await table[type(event)](event, work)

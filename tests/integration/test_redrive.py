@@ -18,7 +18,6 @@ from cli import dead_letters
 from cli.letters import Letter, Wanted, read
 from cli.redrive import look
 from cli.redriver import Redriver
-from cli.verdicts import Verdicts
 from compose.embedded.stack import Stack
 from schemas.topics import DATA, DEAD_LETTERS
 from services.registry.app import MIGRATIONS
@@ -119,7 +118,8 @@ def run(*arguments: str, entered: str | None = None) -> Result:
 
 
 def redrive(*arguments: str) -> Result:
-    return run("redrive", "--yes", *arguments)
+    """Where no registry is."""
+    return run("redrive", "--yes", "--anyway", *arguments)
 
 
 @pytest.mark.parametrize(("key", "value"), [(b"N1", NASTY), (None, b""), (b"", None)])
@@ -174,8 +174,8 @@ def test_filters_narrow_what_is_redriven(parked: Parked) -> None:
 def test_a_dry_run_and_a_no_change_nothing(parked: Parked) -> None:
     parked.park(7, reason="poison")
 
-    dry = run("redrive", "--stream", parked.name, "--dry-run")
-    no = run("redrive", "--stream", parked.name, entered="n\n")
+    dry = run("redrive", "--stream", parked.name, "--anyway", "--dry-run")
+    no = run("redrive", "--stream", parked.name, "--anyway", entered="n\n")
 
     assert (dry.exit_code, no.exit_code) == (0, 1)
     assert "1 records to redrive" in dry.output
@@ -190,21 +190,32 @@ async def test_what_todays_declaration_would_refuse_again_is_said_and_left_out_u
     sound = parked.park(1, json.dumps(parts.data(1)).encode())
     wrong = parked.park(2, json.dumps(parts.data(2, time="noon")).encode())
     poison = parked.park(3, NASTY, reason="poison")
+    halting = parked.park(4, NASTY, reason="exhausted")
     async with reachable(pool, monkeypatch):
-        dry = await asyncio.to_thread(run, "redrive", "--stream", parked.name, "--anyway", "--dry-run")
-        named = await asyncio.to_thread(redrive, "--origin", wrong)
-        rest = await asyncio.to_thread(redrive, "--stream", parked.name)
-        written = copies(parked.topic)
-        asked_for = await asyncio.to_thread(redrive, "--origin", wrong, "--anyway")
+        named = await asyncio.to_thread(run, "redrive", "--yes", "--origin", wrong)
+        some = await asyncio.to_thread(run, "redrive", "--yes", "--origin", sound, "--origin", wrong)
+        rest = await asyncio.to_thread(run, "redrive", "--yes", "--stream", parked.name)
+    written = copies(parked.topic)
+    asked_for = redrive("--origin", wrong, "--origin", wrong)
 
-    assert "3 records to redrive, 2 of them would die again" in dry.output
-    assert f"{wrong} would die again: " in dry.output
-    assert f"{poison} would die again: " in dry.output
-    assert f"{sound} would" not in dry.output
-    assert (named.exit_code, rest.exit_code, asked_for.exit_code) == (1, 0, 0)
-    assert "1 records to redrive, 2 left out, as they would die again" in rest.output
-    assert written == {sound: 1}
-    assert copies(parked.topic) == {sound: 1, wrong: 1}
+    assert [each.exit_code for each in (named, some, rest, asked_for)] == [1, 1, 0, 0]
+    assert "--anyway takes along what would die again" in named.output
+    assert "1 of those named were not" in some.output
+    assert "1 records to redrive; 1 redriven before; 2 left out, as they would die again" in rest.output
+    for name in (wrong, poison):
+        assert f"{name} is left out, as it would die again: " in rest.output
+    assert written == {sound: 1, halting: 1}
+    assert copies(parked.topic) == {sound: 1, halting: 1, wrong: 1}
+
+
+def test_without_the_registry_nothing_is_redriven_unless_nobody_is_to_be_asked(parked: Parked) -> None:
+    origin = parked.park(7)
+
+    refused, asked_for = run("redrive", "--yes", "--stream", parked.name), redrive("--stream", parked.name)
+
+    assert (refused.exit_code, asked_for.exit_code) == (1, 0)
+    assert "without the registry nobody can tell what would die again" in refused.output
+    assert copies(parked.topic) == {origin: 1}
 
 
 def test_a_record_that_dies_again_names_its_letter_and_may_be_redriven_again(parked: Parked) -> None:
@@ -251,12 +262,12 @@ def test_who_redrove_before_is_fenced_by_who_comes_later(parked: Parked) -> None
         earlier.redrive([letter])
     later.redrive([letter])
 
-    assert look(Wanted(origins=[origin]), Verdicts(), anyway=False).before[origin].by == "bob"
+    assert look(Wanted(origins=[origin])).before[origin].by == "bob"
     assert copies(parked.topic) == {origin: 1}
 
 
 def command(*arguments: str) -> "subprocess.Popen[bytes]":
-    program = [sys.executable, "-m", "cli.main", "dead-letters", "redrive", "--yes", *arguments]
+    program = [sys.executable, "-m", "cli.main", "dead-letters", "redrive", "--yes", "--anyway", *arguments]
     return subprocess.Popen(program, env=os.environ.copy(), stdout=subprocess.DEVNULL)
 
 

@@ -3,10 +3,12 @@
 import socket
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from cli.client import Registry, RegistryError
+from cli.client import Registry, RegistryError, settings
 from cli.main import app as modelbus
+from shared.settings import KafkaSettings
 
 TOKEN = {"MODELBUS_REGISTRY_OPERATOR_TOKEN": "operator-token"}
 
@@ -29,6 +31,29 @@ def test_a_higher_roles_token_will_do_and_a_lower_ones_will_not() -> None:
         pass
     with pytest.raises(RegistryError, match="MODELBUS_REGISTRY_APPROVER_TOKEN"):
         Registry("approver", environment=environment)
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, "no stack runs here; start one with `modelbus up`, or set MODELBUS_KAFKA_BOOTSTRAP_SERVERS"),
+        (
+            {"BOOTSTRAP_SERVERS": "k:1", "SECURITY_PROTOCOL": "sasl_ssl"},
+            "MODELBUS_KAFKA_SECURITY_PROTOCOL: Input should",
+        ),
+    ],
+)
+def test_a_setting_that_is_missing_or_wrong_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], environment: dict[str, str], told: str
+) -> None:
+    monkeypatch.delenv("MODELBUS_KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(f"MODELBUS_KAFKA_{name}", value)
+
+    with pytest.raises(typer.Exit):
+        settings(KafkaSettings)
+
+    assert told in capsys.readouterr().err
 
 
 def test_a_registry_that_is_not_up_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:

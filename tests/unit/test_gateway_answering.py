@@ -17,7 +17,7 @@ from services.deployer.serving import Known, Serving, Version
 from shared.matrix import Inputs
 from shared.runtime import Scores
 from tests.gateway_world import asking
-from tests.scoring_world import changed, envelope_of, model_spec, release_of, stream_spec
+from tests.scoring_world import changed, model_spec, release_of, stream_spec, wrapped
 
 STREAM = stream_spec("s")
 SPEC = model_spec("m", "s")
@@ -35,7 +35,7 @@ def known() -> Known:
     event = changed(1, release_of(1, SPEC, STREAM), release_of(2, SPEC, STREAM), share=0.5)
     assert event.challenger
     versions = [Version(release=each, model=Odd()) for each in (event.champion, event.challenger)]  # type: ignore[arg-type]
-    serving = Serving(changed=event, said=envelope_of(event, "said"), champion=versions[0], challenger=versions[1])
+    serving = Serving(changed=event, said=wrapped(event, "said"), champion=versions[0], challenger=versions[1])
     models = dict.fromkeys("mno", "s")
     return Known(streams={"s": STREAM}, models=models, serving={"m": serving}, awaited=frozenset("o"))
 

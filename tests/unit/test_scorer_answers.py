@@ -16,7 +16,7 @@ from services.deployer.serving import Known, Serving, Version
 from services.deployer.switching import Switch, switches_of
 from shared.matrix import Inputs
 from shared.runtime import Scores
-from tests.scoring_world import changed, envelope_of, model_spec, release_of, stream_spec
+from tests.scoring_world import changed, model_spec, release_of, stream_spec, wrapped
 
 SPEC = model_spec("m", "s")
 
@@ -71,7 +71,7 @@ def test_no_prediction_is_written_without_a_finite_score_and_that_is_counted() -
     release = release_of(1, SPEC, stream_spec("s"))
     event = changed(3, release, release_of(2, SPEC, stream_spec("s")))
     odd = Version(release=release, model=Odd())  # type: ignore[arg-type]
-    serving = Serving(changed=event, said=envelope_of(event, "said"), champion=odd, challenger=odd)
+    serving = Serving(changed=event, said=wrapped(event, "said"), champion=odd, challenger=odd)
     scorer = StreamScorer(stream_spec("s"), Known(models={"m": "s"}, serving={"m": serving}))
     value = b'{"id":"e%d","entity":"a","time":"2013-01-01T00:00:00Z","features":{"heat":1,"weight":1,"colour":"red"}}'
 
@@ -92,7 +92,7 @@ def test_no_prediction_is_written_without_a_finite_score_and_that_is_counted() -
 def known(revision: int) -> Known:
     event = changed(revision, release_of(1, SPEC, stream_spec("s")))
     version = Version(release=event.champion, model=None)  # type: ignore[arg-type]  # nothing is scored here
-    serving = Serving(changed=event, said=envelope_of(event, "said"), champion=version, challenger=None)
+    serving = Serving(changed=event, said=wrapped(event, "said"), champion=version, challenger=None)
     return Known(models={"m": "s", "other": "t"}, serving={"m": serving})
 
 

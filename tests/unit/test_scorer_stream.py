@@ -21,7 +21,7 @@ from services.deployer.settings import ScorerSettings
 from services.deployer.stream import Stream
 from shared.runtime import Model
 from shared.settings import KafkaSettings
-from tests.scoring_world import changed, envelope_of, model_spec, release_of, stream_spec, trained
+from tests.scoring_world import changed, model_spec, release_of, stream_spec, trained, wrapped
 
 BATCH = 10
 MODELS = ("a", "b", "c")
@@ -101,7 +101,7 @@ def serving(model: str) -> Serving:
     release = release_of(1, spec, STREAM)
     event = changed(1, release)
     version = Version(release=release, model=Model(trained(1), release.candidate.signature))
-    return Serving(changed=event, said=envelope_of(event, "said"), champion=version, challenger=None)
+    return Serving(changed=event, said=wrapped(event, "said"), champion=version, challenger=None)
 
 
 @pytest.fixture

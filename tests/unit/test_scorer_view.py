@@ -18,7 +18,7 @@ from services.deployer.view import View
 from shared.errors import Fault
 from shared.objects import Missing, Objects, Tampered, digest_of
 from shared.settings import KafkaSettings, SigningSettings
-from tests.scoring_world import changed, envelope_of, model_spec, release_of, signed, stream_spec, trained
+from tests.scoring_world import changed, model_spec, release_of, signed, stream_spec, trained, wrapped
 
 SPEC, STREAM = model_spec("m", "s"), stream_spec("s")
 TRIES = 10
@@ -58,7 +58,7 @@ def view_of(store: Store, keys: tuple[Path, Path], onnx: bytes | None = None, **
     signing = SigningSettings(public_key=keys[1])
     view = View(kafka=KafkaSettings(bootstrap_servers="nowhere:9092"), objects=store, signing=signing, slot=0)
     view._paint(models={"m": "s"})
-    view._rollouts["m"] = {3: envelope_of(changed(3, release.model_copy(update=other)), "said")}
+    view._rollouts["m"] = {3: wrapped(changed(3, release.model_copy(update=other)), "said")}
     return view
 
 
@@ -127,7 +127,7 @@ def test_a_version_that_is_loaded_is_looked_at_again_when_something_else_is_said
     classes = champion.candidate.signature.model_copy(update={"classes": ("true", "false")})
     candidate = champion.candidate.model_copy(update={"signature": classes})
 
-    view._rollouts["m"][4] = envelope_of(changed(4, champion.model_copy(update={"candidate": candidate})), "said")
+    view._rollouts["m"][4] = wrapped(changed(4, champion.model_copy(update={"candidate": candidate})), "said")
     [said] = tried(view, monkeypatch)
 
     assert isinstance(said.event, LoadFailed)
@@ -179,10 +179,10 @@ def test_while_s3_hangs_what_is_in_memory_takes_hold(keys: tuple[Path, Path], mo
     release = signed(release_of(1, other, STREAM, store.put_now(trained(2))), trained(2), store.put_now, keys[0])
 
     store.open.clear()
-    view._rollouts["o"] = {1: envelope_of(changed(1, release), "said")}
+    view._rollouts["o"] = {1: wrapped(changed(1, release), "said")}
     view._load()
-    view._rollouts["m"][4] = envelope_of(changed(4, champion, release_of(2, SPEC, STREAM)), "said")
-    view._rollouts["m"][5] = envelope_of(changed(5, champion), "said")
+    view._rollouts["m"][4] = wrapped(changed(4, champion, release_of(2, SPEC, STREAM)), "said")
+    view._rollouts["m"][5] = wrapped(changed(5, champion), "said")
     view._load()
 
     assert view.known.serving["m"].changed.revision == 5
@@ -200,7 +200,7 @@ def test_two_versions_of_one_revision_are_both_fetched(
     view = view_of(store, keys)
     champion = next(iter(view._rollouts["m"].values())).event.champion  # type: ignore[attr-defined]
     release = signed(release_of(2, SPEC, STREAM, store.put_now(trained(2))), trained(2), store.put_now, keys[0])
-    view._rollouts["m"][4] = envelope_of(changed(4, champion, release), "said")
+    view._rollouts["m"][4] = wrapped(changed(4, champion, release), "said")
 
     tried(view, monkeypatch, 3)
 
@@ -217,7 +217,7 @@ def test_what_several_revisions_miss_is_fetched_once(keys: tuple[Path, Path], mo
     store = Store(Fault("S3 does not answer"))
     view = view_of(store, keys)
     champion = view._rollouts["m"][3].event.champion  # type: ignore[attr-defined]
-    view._rollouts["m"] |= {number: envelope_of(changed(number, champion), "said") for number in (4, 5)}
+    view._rollouts["m"] |= {number: wrapped(changed(number, champion), "said") for number in (4, 5)}
 
     loaded(view)
     view._load()
@@ -234,7 +234,7 @@ def test_those_that_fail_take_turns(keys: tuple[Path, Path]) -> None:
     store = Store(Fault("S3 does not answer"))
     view = view_of(store, keys)
     release = signed(release_of(1, model_spec("o", "s"), STREAM), b"", store.put_now, keys[0])
-    view._rollouts["o"] = {1: envelope_of(changed(1, release), "said")}
+    view._rollouts["o"] = {1: wrapped(changed(1, release), "said")}
 
     assert not view.complete
     for _ in range(2):

@@ -21,7 +21,7 @@ from shared.matrix import Inputs
 from shared.quality import metrics
 from shared.records import EXPLORE
 from shared.runtime import Scores
-from tests.scoring_world import changed, envelope_of, model_spec, release_of, stream_spec
+from tests.scoring_world import changed, model_spec, release_of, stream_spec, wrapped
 from tests.unit.monitor_cases import START, STREAM, World, engine, facts, rollout
 
 SHARE = 0.1
@@ -62,7 +62,7 @@ def answered(stream: StreamSpec, events: int = 2000) -> list[dict[str, object]]:
     spec = model_spec("m", "s")
     event = changed(3, release_of(1, spec, stream))
     version = Version(release=event.champion, model=Halves())  # type: ignore[arg-type]
-    serving = Serving(changed=event, said=envelope_of(event, "said"), champion=version, challenger=None)
+    serving = Serving(changed=event, said=wrapped(event, "said"), champion=version, challenger=None)
     value = b'{"id":"e%d","entity":"a","time":"2013-01-01T00:00:00Z","features":{"heat":9}}'
     taken = Taken([0] * events, range(events), [b"a"] * events, [value % number for number in range(events)])
     scored = StreamScorer(stream, Known(models={"m": "s"}, serving={"m": serving})).score(taken)
