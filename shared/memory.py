@@ -4,6 +4,7 @@ import ctypes
 
 import pyarrow as pa
 
+GIVE_BACK_SECONDS = 10.0  # to look takes some milliseconds
 _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
 
 

@@ -24,14 +24,13 @@ from services.ingestor.settings import Settings
 from services.ingestor.store import Store
 from shared import telemetry
 from shared.errors import Fatal
-from shared.memory import give_back
+from shared.memory import GIVE_BACK_SECONDS, give_back
 from shared.postgres import AWAY
 from shared.settings import KafkaSettings
 from shared.tables import Tables
 
 _TAKE_SECONDS = 0.2
 _LOOK_UP_SECONDS = 1.0
-_GIVE_BACK_SECONDS = 10.0
 _PLACE_ATTEMPTS = 20
 _LOOK_FOR_CYCLES = (200_000, 50, 1000)  # waiting records are none, and to look through them took half the time
 Result = TypeVar("Result")
@@ -100,7 +99,7 @@ class Stream:
         self._turned = time.monotonic()
         if self._turned >= self._looked_up + _LOOK_UP_SECONDS:
             await self._look_up()
-        if self._turned >= self._gave_back + _GIVE_BACK_SECONDS:
+        if self._turned >= self._gave_back + GIVE_BACK_SECONDS:
             self._gave_back = self._turned
             self._commits.submit(give_back)  # in turn with what is written
         if not self._sources:

@@ -29,6 +29,7 @@ from services.monitor.store import Store
 from services.monitor.stream import Reader, Where
 from services.monitor.words import Word, event_id
 from shared.errors import Fatal
+from shared.memory import GIVE_BACK_SECONDS, give_back
 from shared.objects import Objects
 from shared.outbox import Work, unit_of_work
 from shared.settings import KafkaSettings
@@ -51,7 +52,7 @@ class Watch:
         self._objects = objects
         self._settings = settings
         self._streams: dict[str, StreamWatch] = {}
-        self._beat = time.monotonic()
+        self._beat = self._gave_back = time.monotonic()
 
     def moves(self) -> bool:
         """Whether a round has ended lately."""
@@ -65,6 +66,9 @@ class Watch:
             while True:
                 started = time.monotonic()
                 await self.round()
+                if started > self._gave_back + GIVE_BACK_SECONDS:
+                    self._gave_back = started
+                    await asyncio.to_thread(give_back)
                 behind = any(stream.behind() for stream in self._streams.values())
                 rest = 0.0 if behind else self._settings.round_seconds - (self._beat - started)
                 await asyncio.sleep(max(0.0, rest))

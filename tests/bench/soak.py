@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from confluent_kafka import Producer
+from scipy.stats import theilslopes
 
 from cli.client import Registry
 from cli.demonstration.lags import Lags
@@ -38,7 +38,6 @@ NAME, PARTITIONS, ENTITIES = "soak", 4, 4000
 LABEL_SECONDS = 10
 BACKLOG = 100_000
 WARM_SHARE = 0.25  # of the time: five minutes of twenty
-EDGE_SECONDS = 60.0
 _SAMPLE_SECONDS = 2.0
 _TICK_SECONDS = 0.01
 _LIMIT_SECONDS = 300
@@ -78,7 +77,7 @@ Samples = dict[str, list[tuple[float, float]]]  # process → seconds since the 
 
 
 async def measure(arguments: Namespace, say: Say) -> list[Figure]:
-    """Resident memory of each process in the last minute, beside the minute after a quarter of the time."""
+    """Resident memory of each process at the end, beside that after a quarter of the time."""
     seconds = arguments.minutes * 60
     with TemporaryDirectory(prefix="modelbus-bench-") as folder:
         async with Stack(Path(folder)) as stack:
@@ -97,12 +96,17 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
 
 
 def _figure(name: str, found: list[tuple[float, float]], seconds: float, *, own: bool) -> Figure:
-    """Medians of a minute: what is held, not what a moment's work takes. The parts are as others made them."""
-    edge, warm = min(EDGE_SECONDS, seconds * WARM_SHARE), seconds * WARM_SHARE
-    early = [size for at, size in found if warm <= at < warm + edge]
-    late = [size for at, size in found if at >= seconds - edge]
-    what = f"{name}, resident, last minute against minute {warm / 60:.1f}"
-    return Figure(what=what, unit="MB", ours=median(late), ceiling=median(early), most=1.05 if own else None)
+    """Ends of the line through all samples in between: what is held more, not which minute a compaction fell into.
+
+    The parts are as others made them. Source: Theil-Sen, the median of the slopes of all pairs, which a peak does not
+    move; the line goes through the medians.
+    """
+    warm = seconds * WARM_SHARE
+    times, sizes = zip(*((at, size) for at, size in found if at >= warm), strict=True)
+    slope, level, *_ = theilslopes(sizes, times)
+    early, late = (float(level + slope * at) for at in (warm, seconds))
+    what = f"{name}, resident, minute {seconds / 60:.0f} against minute {warm / 60:.1f}"
+    return Figure(what=what, unit="MB", ours=late, ceiling=early, most=1.05 if own else None)
 
 
 async def _saturation(stack: Stack, feed: "Feed", say: Say) -> float:
