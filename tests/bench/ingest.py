@@ -21,11 +21,11 @@ import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from compose.embedded.stack import Stack
-from schemas import envelope
 from schemas.events.ingestor import DatasetCommitted
 from schemas.specs import FloatFeature, Label, StreamSpec
 from schemas.topics import DATA, INGESTOR
 from services.ingestor.messages import BATCH, client_settings
+from shared.reading import envelope_of
 from shared.settings import KafkaSettings
 from tests.bench.figures import Figure, middle_of
 from tests.integration import ingestor_parts as parts
@@ -119,7 +119,7 @@ def _committed(said: Consumer, table: str) -> int:
     message: Any = said.poll(1.0)
     if message is None or message.error():
         return 0
-    heard = envelope.read(message.headers() or [], message.value() or b"")
+    heard = envelope_of(message)
     event = heard and heard.event
     return event.rows_total if isinstance(event, DatasetCommitted) and event.table == table else 0
 

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from deltalake import DeltaTable
 
-from schemas import envelope
 from schemas.envelope import Envelope
 from schemas.events.base import Event
 from schemas.events.ingestor import DatasetCommitted, Kind
@@ -23,7 +22,7 @@ from schemas.events.registry import StreamApplied
 from schemas.specs import BoolFeature, CategoryFeature, FloatFeature, Label, StreamSpec
 from schemas.topics import DEAD_LETTERS, INGESTOR, MAX_RECORD_BYTES, REGISTRY
 from shared.kafka import control_topics, ensure_topics, stream_topics
-from shared.reading import take
+from shared.reading import envelope_of, take
 from shared.settings import KafkaSettings, S3Settings
 from shared.tables import NoTable, Tables
 
@@ -155,7 +154,7 @@ def committed(table: str) -> dict[str, DatasetCommitted]:
     """dataset.committed of a table by event id, in order of versions."""
     found = {}
     for message in everything(INGESTOR.name, INGESTOR.partitions):
-        said = envelope.read(message.headers(), message.value())
+        said = envelope_of(message)
         if said and isinstance(said.event, DatasetCommitted) and said.event.table == table:
             found[said.id] = said.event
     return dict(sorted(found.items(), key=lambda item: item[1].version))

@@ -21,11 +21,11 @@ from typer.testing import CliRunner, Result
 
 from cli import audit
 from compose.embedded.stack import Stack
-from schemas import envelope
 from schemas.envelope import Envelope
 from schemas.events.registry import ModelApplied, ModelRegistered, StreamApplied
 from schemas.topics import DATA, LABELS, PREDICTIONS, REGISTRY, SHADOW, VALIDATOR
 from services.registry.app import opened
+from shared.reading import envelope_of
 from shared.settings import KafkaSettings
 from tests.conftest import own_stack  # noqa: F401  # it is this file's stack
 from tests.integration.registry_kit import validated
@@ -85,8 +85,7 @@ def _first_said(wanted: Callable[[Envelope], bool], until: float) -> Envelope:
             record = consumer.poll(1)
             if record is None or record.error():
                 continue
-            headers: Any = record.headers()
-            heard = envelope.read(headers, record.value() or b"")
+            heard = envelope_of(record)
             if heard is not None and wanted(heard):
                 return heard
     finally:
