@@ -28,7 +28,7 @@ def client_settings(kafka: KafkaSettings) -> dict[str, Any]:
         "auto.offset.reset": "earliest",
         "max.poll.interval.ms": 600_000,  # an S3 that does not answer holds up a turn
         "fetch.wait.max.ms": 100,  # new partitions are fetched once the last request has been answered
-        "queued.max.messages.kbytes": 32 * 1024,
+        "queued.max.messages.kbytes": 8 * 1024,  # of it memory holds three times as much; 32 were no faster
         "fetch.queue.backoff.ms": 5,  # the usual second would be waited for whenever so much is fetched ahead
         "topic.metadata.refresh.interval.ms": 10_000,
     }

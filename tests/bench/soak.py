@@ -36,7 +36,7 @@ from tests.scoring_world import until
 
 NAME, PARTITIONS, ENTITIES = "soak", 4, 4000
 LABEL_SECONDS = 10
-BACKLOG = 100_000
+BACKLOG = 300_000  # takes long enough for tables to be compacted meanwhile
 WARM_SHARE = 0.25  # of the time: five minutes of twenty
 _SAMPLE_SECONDS = 2.0
 _TICK_SECONDS = 0.01
@@ -85,10 +85,12 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
             runs = processes(stack.environment)
             await stack.supervisor.start(*(replace(each, ready_within_seconds=_LIMIT_SECONDS) for each in runs))
             feed = await asyncio.to_thread(_declared)
-            rate = await _saturation(stack, feed, say) / 2
+            lags = _lags(stack)
+            rate = await _saturation(lags, feed, say) / 2
             say(f"feeds {rate:,.0f} events/s and their labels for {arguments.minutes:g} minutes")
             with feed.going(rate):
                 samples = await _watched(stack, seconds, say)
+                say(f"records waiting at the end: {lags.behind(lags.monitor())}")
             restarts = {each.name: each.restarts for each in stack.supervisor.status() if each.restarts}
     own = {each.name for each in runs}
     say(f"fed {feed.sent:,} events; restarts: {restarts or 'none'}")
@@ -109,12 +111,15 @@ def _figure(name: str, found: list[tuple[float, float]], seconds: float, *, own:
     return Figure(what=what, unit="MB", ours=late, ceiling=early, most=1.05 if own else None)
 
 
-async def _saturation(stack: Stack, feed: "Feed", say: Say) -> float:
-    """Events a second, once a version serves; with labels beside."""
-    lags = Lags(
+def _lags(stack: Stack) -> Lags:
+    return Lags(
         kafka=KafkaSettings(), stream=NAME, models=[NAME], partitions=PARTITIONS,
         port=int(stack.environment["MODELBUS_MONITOR_HTTP_PORT"]),
     )  # fmt: skip
+
+
+async def _saturation(lags: Lags, feed: "Feed", say: Say) -> float:
+    """Events a second, once a version serves; with labels beside."""
     with feed.going(500):
         await until(_serves, _LIMIT_SECONDS)
     await until(lambda: len(_through(lags)) == _CONSUMERS, _LIMIT_SECONDS)
