@@ -1,11 +1,28 @@
 """What is held of the machine's memory, after it has been used."""
 
 import ctypes
+import os
 
 import pyarrow as pa
 
 GIVE_BACK_SECONDS = 10.0  # to look takes some milliseconds
-_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+_C = ctypes.CDLL(None)
+_TRIM, _SET = (getattr(_C, name, None) for name in ("malloc_trim", "mallopt"))  # glibc's alone
+_MMAP_THRESHOLD = -3  # mallopt(3)
+_LARGE_BYTES = 256 * 1024
+_DELTALAKE = "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0"  # jemalloc(3)
+
+
+def keep_little() -> None:
+    """Let allocators keep little of what is freed; to be called before deltalake is loaded, which reads it then.
+
+    A large block becomes a mapping of its own, gone when it is freed: glibc else raises its idea of large to the
+    largest that was freed, up to 32 MB, and what lives long among such blocks keeps their pages, after minutes of
+    compactions as much again as is in use. deltalake's own allocator gives back after a second, also while it is idle.
+    """
+    if _SET is not None:
+        _SET(_MMAP_THRESHOLD, _LARGE_BYTES)
+    os.environ.setdefault("_RJEM_MALLOC_CONF", _DELTALAKE)
 
 
 def give_back() -> None:

@@ -54,9 +54,10 @@ _CONFIGURATION: Final[dict[str, str | None]] = {
     "delta.deletedFileRetentionDuration": "interval 1 second",  # it needs no tombstones: checkpoints only grow by them
 }
 _EPOCH: Final = pa.field("epoch", pa.int32())  # the first column: statistics are kept of the first ones only
-# a compaction holds so much in memory, and rewrites no more, but for one commit: Parquet of numbers in a row is small
+# a compaction rewrites no more, but for one commit: Parquet of numbers in a row is small
 _EPOCH_BYTES: Final = 32 * 1024 * 1024
-_EPOCH_ROWS: Final = 2_000_000
+_EPOCH_ROWS: Final = 1_000_000
+_BATCH_ROWS: Final = 32_768  # read and written at a time
 _LARGE_BYTES, _LARGE_ROWS = _EPOCH_BYTES // 4, _EPOCH_ROWS // 4  # files as large on average are not worth rewriting
 _ERASED: Final = "modelbus.erased"  # of a table: no version before this one is kept, and it is read in their place
 _TAKEN: Final = b'{"commitInfo":{"operation":"ERASED"}}\n'
@@ -348,14 +349,23 @@ def erased_before(table: DeltaTable) -> int:
 
 
 def _rewrite(table: DeltaTable, epoch: int, kept: pc.Expression) -> None:
-    rows = table.to_pyarrow_dataset().to_table(
+    rows = table.to_pyarrow_dataset().scanner(
         filter=(pc.field(_EPOCH.name) == epoch) & kept,
+        batch_size=_BATCH_ROWS,
+        batch_readahead=1,
+        use_threads=False,
         memory_pool=pa.system_memory_pool(),  # it is a peak: Arrow's own keeps for each of its threads what that freed
     )
-    _commit(table, rows, CommitProperties(max_commit_retries=0), replaced=f"{_EPOCH.name} = {epoch}")
+    _commit(table, rows.to_reader(), CommitProperties(max_commit_retries=0), replaced=f"{_EPOCH.name} = {epoch}")
 
 
-def _commit(table: DeltaTable, rows: pa.Table, properties: CommitProperties, *, replaced: str | None = None) -> None:
+def _commit(
+    table: DeltaTable,
+    rows: pa.Table | pa.RecordBatchReader,
+    properties: CommitProperties,
+    *,
+    replaced: str | None = None,
+) -> None:
     """Add rows, in the place of those of which the predicate `replaced` holds."""
     said: dict[str, Any] = {
         "schema_mode": "merge",

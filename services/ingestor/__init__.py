@@ -11,8 +11,3 @@ Records are judged by the declaration that is known when they are read, looked u
 it on their own, from Kafka. So around a change of a stream's spec the two may judge a record differently: it may have
 a row but no prediction, or a prediction and a dead letter. A producer avoids that by a pause around the change.
 """
-
-import os
-
-# deltalake's allocator reads this when it is loaded; else it keeps what a compaction took for as long as it is not used
-os.environ.setdefault("_RJEM_MALLOC_CONF", "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0")

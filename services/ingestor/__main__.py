@@ -1,9 +1,12 @@
 """`python -m services.ingestor`."""
 
-from services.ingestor.app import opened
 from shared.imports import leave_out
+from shared.memory import keep_little
 from shared.service import run
 
 if __name__ == "__main__":
     leave_out("pandas")
+    keep_little()
+    from services.ingestor.app import opened  # deltalake comes with it
+
     run("ingestor", opened)
