@@ -2,6 +2,7 @@
 
 Events of 12 floats, each with its label ten seconds later, so that the model is trained, served and watched by the
 services themselves. Saturation is the rate of whichever of scorer, ingestor and monitor is last through a backlog.
+Where the machine becomes slower than it was then, feeding waits for whoever has fallen behind: it were no longer half.
 """
 
 import asyncio
@@ -13,10 +14,11 @@ import threading
 import time
 from argparse import Namespace
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,6 +38,7 @@ from tests.scoring_world import until
 
 NAME, PARTITIONS, ENTITIES = "soak", 4, 4000
 LABEL_SECONDS = 10
+BEHIND_SECONDS = 5  # a commit's two seconds, and a compaction
 BACKLOG = 300_000  # takes long enough for tables to be compacted meanwhile
 WARM_SHARE = 0.25  # of the time: five minutes of twenty
 _SAMPLE_SECONDS = 2.0
@@ -89,11 +92,10 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
             rate = await _saturation(lags, feed, say) / 2
             say(f"feeds {rate:,.0f} events/s and their labels for {arguments.minutes:g} minutes")
             with feed.going(rate):
-                samples = await _watched(stack, seconds, say)
-                say(f"records waiting at the end: {lags.behind(lags.monitor())}")
+                samples = await _watched(stack, seconds, feed, partial(_behind, lags, rate), say)
             restarts = {each.name: each.restarts for each in stack.supervisor.status() if each.restarts}
     own = {each.name for each in runs}
-    say(f"fed {feed.sent:,} events; restarts: {restarts or 'none'}")
+    say(f"fed {feed.sent:,} events, waited {feed.waited:.0f} s; restarts: {restarts or 'none'}")
     return [_figure(name, found, seconds, own=name in own) for name, found in samples.items()]
 
 
@@ -138,6 +140,11 @@ async def _saturation(lags: Lags, feed: "Feed", say: Say) -> float:
     return min(rates.values())
 
 
+def _behind(lags: Lags, rate: float) -> set[str]:
+    """Consumers that need longer for what is before them than is usual."""
+    return {name for name, records in lags.behind(lags.monitor()).items() if records > rate * BEHIND_SECONDS}
+
+
 def _through(lags: Lags) -> set[str]:
     """Consumers that have nothing before them but the ends of the last transactions, which are no records."""
     return {name for name, records in lags.behind(lags.monitor()).items() if records <= 2 * PARTITIONS}
@@ -154,14 +161,15 @@ def _declared() -> "Feed":
     return Feed(KafkaSettings())
 
 
-async def _watched(stack: Stack, seconds: float, say: Say) -> Samples:
-    """Sizes of all processes, every two seconds."""
+async def _watched(stack: Stack, seconds: float, feed: "Feed", behind: Callable[[], set[str]], say: Say) -> Samples:
+    """Sizes of all processes, every two seconds; the feed waits while somebody is behind."""
     samples: Samples = defaultdict(list)
     began, said = time.monotonic(), 0
     while (at := time.monotonic() - began) < seconds:
         for each in stack.supervisor.status():
             if each.pid is not None:
                 samples[each.name].append((at, _resident_mb(each.pid)))
+        feed.waits = bool(await asyncio.to_thread(behind))
         if at // 60 > said:
             said = int(at // 60)
             say(f"minute {said}: " + ", ".join(f"{name} {found[-1][1]:.0f}" for name, found in samples.items()) + " MB")
@@ -179,6 +187,8 @@ class Feed:
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self.sent = 0
+        self.waits = False  # whether nothing is sent for now
+        self.waited = 0.0  # seconds
         self._random = random.Random(1)
         self._labels = deque[tuple[float, str, bytes]]()  # due, entity, label
         self._producer = Producer(
@@ -199,9 +209,14 @@ class Feed:
             thread.join()
 
     def _go(self, rate: float, done: threading.Event) -> None:
-        before, began = self.sent, time.perf_counter()
+        due, since = float(self.sent), time.perf_counter()
         while not done.wait(_TICK_SECONDS):
-            self._send(max(0, before + int((time.perf_counter() - began) * rate) - self.sent))
+            spent, since = time.perf_counter() - since, time.perf_counter()
+            if self.waits:
+                self.waited += spent
+            else:
+                due += spent * rate
+            self._send(int(due) - self.sent)
 
     def burst(self, count: int) -> None:
         """As fast as it goes, each with its label at once."""
