@@ -3,8 +3,6 @@
 import ctypes
 import os
 
-import pyarrow as pa
-
 GIVE_BACK_SECONDS = 10.0  # to look takes some milliseconds
 _C = ctypes.CDLL(None)
 _TRIM, _SET = (getattr(_C, name, None) for name in ("malloc_trim", "mallopt"))  # glibc's alone
@@ -14,19 +12,20 @@ _DELTALAKE = "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0"  # je
 
 
 def keep_little() -> None:
-    """Let allocators keep little of what is freed; to be called before deltalake is loaded, which reads it then.
+    """Let allocators keep little of what is freed; to be called before pyarrow and deltalake are loaded.
 
-    A large block becomes a mapping of its own, gone when it is freed: glibc else raises its idea of large to the
-    largest that was freed, up to 32 MB, and what lives long among such blocks keeps their pages, after minutes of
-    compactions as much again as is in use. deltalake's own allocator gives back after a second, also while it is idle.
+    Arrow takes from glibc: its own allocator keeps for each thread what others have freed of it, 150 MB of which 20
+    were in use. A large block becomes a mapping of its own, gone when it is freed: glibc else raises its idea of large
+    to the largest that was freed, up to 32 MB, and what lives long among such blocks keeps their pages, after minutes
+    of compactions as much again as is in use. deltalake's own allocator gives back after a second, also while idle.
     """
     if _SET is not None:
         _SET(_MMAP_THRESHOLD, _LARGE_BYTES)
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     os.environ.setdefault("_RJEM_MALLOC_CONF", _DELTALAKE)
 
 
 def give_back() -> None:
-    """Return freed memory to the system: allocators keep it until they need it again, after a peak most of it."""
-    pa.default_memory_pool().release_unused()
+    """Return freed memory to the system: the allocator keeps it until it is needed again, after a peak most of it."""
     if _TRIM is not None:
         _TRIM(0)

@@ -354,7 +354,6 @@ def _rewrite(table: DeltaTable, epoch: int, kept: pc.Expression) -> None:
         batch_size=_BATCH_ROWS,
         batch_readahead=1,
         use_threads=False,
-        memory_pool=pa.system_memory_pool(),  # it is a peak: Arrow's own keeps for each of its threads what that freed
     )
     _commit(table, rows.to_reader(), CommitProperties(max_commit_retries=0), replaced=f"{_EPOCH.name} = {epoch}")
 
