@@ -140,9 +140,9 @@ async def _saturation(lags: Lags, feed: "Feed", say: Say) -> float:
     return min(rates.values())
 
 
-def _behind(lags: Lags, rate: float) -> set[str]:
-    """Consumers that need longer for what is before them than is usual."""
-    return {name for name, records in lags.behind(lags.monitor()).items() if records > rate * BEHIND_SECONDS}
+def _behind(lags: Lags, rate: float) -> bool:
+    """Whether a consumer needs longer for what is before it than is usual."""
+    return max(lags.behind(lags.monitor()).values()) > rate * BEHIND_SECONDS
 
 
 def _through(lags: Lags) -> set[str]:
@@ -161,7 +161,7 @@ def _declared() -> "Feed":
     return Feed(KafkaSettings())
 
 
-async def _watched(stack: Stack, seconds: float, feed: "Feed", behind: Callable[[], set[str]], say: Say) -> Samples:
+async def _watched(stack: Stack, seconds: float, feed: "Feed", behind: Callable[[], bool], say: Say) -> Samples:
     """Sizes of all processes, every two seconds; the feed waits while somebody is behind."""
     samples: Samples = defaultdict(list)
     began, said = time.monotonic(), 0
@@ -169,7 +169,7 @@ async def _watched(stack: Stack, seconds: float, feed: "Feed", behind: Callable[
         for each in stack.supervisor.status():
             if each.pid is not None:
                 samples[each.name].append((at, _resident_mb(each.pid)))
-        feed.waits = bool(await asyncio.to_thread(behind))
+        feed.waits = await asyncio.to_thread(behind)
         if at // 60 > said:
             said = int(at // 60)
             say(f"minute {said}: " + ", ".join(f"{name} {found[-1][1]:.0f}" for name, found in samples.items()) + " MB")
@@ -211,7 +211,8 @@ class Feed:
     def _go(self, rate: float, done: threading.Event) -> None:
         due, since = float(self.sent), time.perf_counter()
         while not done.wait(_TICK_SECONDS):
-            spent, since = time.perf_counter() - since, time.perf_counter()
+            now = time.perf_counter()
+            spent, since = now - since, now
             if self.waits:
                 self.waited += spent
             else:
