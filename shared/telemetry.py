@@ -56,8 +56,15 @@ def _exporter(settings: TelemetrySettings) -> SpanExporter | None:
     """Each exporter is imported only where it is asked for: they are heavy."""
     if settings.traces_exporter == "zipkin":
         from opentelemetry.exporter.zipkin.json import ZipkinExporter  # noqa: PLC0415
+        from requests import Session  # noqa: PLC0415
+        from requests.adapters import HTTPAdapter  # noqa: PLC0415
+        from urllib3 import Retry  # noqa: PLC0415
 
-        return ZipkinExporter(endpoint=settings.exporter_zipkin_endpoint)
+        # a server closes a connection that has been idle, also just when spans are sent on it; sent twice, they are one
+        session, again = Session(), Retry(3, allowed_methods=None, backoff_factor=0.1)
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(max_retries=again))
+        return ZipkinExporter(endpoint=settings.exporter_zipkin_endpoint, session=session)
     if settings.traces_exporter == "otlp":
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
