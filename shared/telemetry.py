@@ -61,7 +61,7 @@ def _exporter(settings: TelemetrySettings) -> SpanExporter | None:
         from urllib3 import Retry  # noqa: PLC0415
 
         # a server closes a connection that has been idle, also just when spans are sent on it; sent twice, they are one
-        session, again = Session(), Retry(3, allowed_methods=None, backoff_factor=0.1)
+        session, again = Session(), Retry(1, connect=0, allowed_methods=None, respect_retry_after_header=False)
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=again))
         return ZipkinExporter(endpoint=settings.exporter_zipkin_endpoint, session=session)

@@ -7,6 +7,6 @@ from shared.service import run
 if __name__ == "__main__":
     leave_out("pandas")
     keep_little()
-    from services.ingestor.app import opened  # deltalake comes with it
+    from services.ingestor.app import opened  # pyarrow comes with it
 
     run("ingestor", opened)
