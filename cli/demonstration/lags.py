@@ -51,7 +51,7 @@ class Lags:
         return found
 
     def behind(self, monitor: Monitor | None) -> dict[str, int]:
-        """Records that each consumer has before it in its longest topic; nothing of a monitor that does not answer."""
+        """Records that each consumer has before it in its longest topic, a monitor in all; none where it is silent."""
         ends = self._ends(self._topics["ingestor"])
         behind = {name: self._behind(GROUPS[name], ends, topics) for name, topics in self._topics.items()}
         return behind if monitor is None else behind | {"monitor": monitor.behind or 0}
