@@ -227,7 +227,7 @@ class Feed:
             self._producer.flush(60)
 
     def wait_or_go(self, behind: int) -> None:
-        """By how many records the last of the consumers is behind."""
+        """By how many events the last of the consumers is behind."""
         self._waits = behind > self._rate * (NEAR_SECONDS if self._waits else BEHIND_SECONDS)
 
     def _go(self, done: threading.Event) -> None:
@@ -244,21 +244,22 @@ class Feed:
     def burst(self, count: int) -> None:
         """As fast as it goes, each with its label at once."""
         for _ in range(0, count, _CHUNK):
-            self._send(_CHUNK, label_seconds=0)
+            self._send(_CHUNK, labelled=True)
         assert self._producer.flush(60) == 0
 
-    def _send(self, count: int, label_seconds: float = LABEL_SECONDS) -> None:
-        moment, due = datetime.now(UTC).isoformat(), time.monotonic() + label_seconds
+    def _send(self, count: int, *, labelled: bool = False) -> None:
+        """So many events, with their labels or with these to come, and the labels whose time has come."""
+        moment, due = datetime.now(UTC).isoformat(), time.monotonic() + LABEL_SECONDS
         for number in range(self.sent, self.sent + count):
             entity, (features, leaning) = f"machine-{number % ENTITIES}", ROWS[number % len(ROWS)]
             head = f'{{"id":"e{number}","entity":"{entity}","time":"{moment}",'
             put(self._producer, DATA.of(NAME), f'{head}"features":{features}}}'.encode(), entity)
             label = "true" if leaning + self._random.gauss(0, 1) > 0 else "false"
             said = f'{head}"label":{label}}}'.encode()
-            if label_seconds:
-                self._labels.append((due, entity, said))
-            else:
+            if labelled:
                 put(self._producer, LABELS.of(NAME), said, entity)
+            else:
+                self._labels.append((due, entity, said))
         self.sent += count
         while self._labels and self._labels[0][0] <= time.monotonic():
             _, entity, said = self._labels.popleft()
