@@ -161,7 +161,7 @@ class Engine:
         state = self.state
         vectors = [_answered(measuring) for measuring in models.values() if measuring.facts.rollouts]
         needed = [_needed(measuring) for measuring in models.values() if measuring.facts.rollouts]
-        first = {p: min((vector.get(p, 0) for vector in needed), default=at) for p, at in state.data.items()}
+        first = {p: min((vector[p] for vector in needed), default=at) for p, at in state.data.items()}
         unheard = _UNHEARD_VALUES // len(self.intake.spec.features) if len(vectors) < len(models) else 0
         state.rows.answered(first, unheard // self.intake.spec.partitions)
         state.rows.bound(self.limits.unanswered_rows)
@@ -189,8 +189,9 @@ def _in_turn(parts: Iterable[Iterable[tuple[int, str, str]]]) -> Iterator[tuple[
 
 
 def _answered(measuring: Measuring) -> Vector:
-    """Input offsets without an answer yet, of the partitions that are served."""
-    return {p: max(at, measuring.model.answered.get(p, 0)) for p, at in measuring.facts.served_from.items()}
+    """Input offsets without an answer yet; a partition whose switch was not heard of yet may be served from 0."""
+    served, answered = measuring.facts.served_from, measuring.model.answered
+    return {p: max(served.get(p, 0), answered.get(p, 0)) for p in range(measuring.spec.partitions)}
 
 
 def _needed(measuring: Measuring) -> Vector:
@@ -199,7 +200,7 @@ def _needed(measuring: Measuring) -> Vector:
     if facts.spec.task != "regression" or facts.rollout is None or facts.rollout.challenger is None:
         return heard
     shadowed, served = measuring.model.shadowed, facts.served_from
-    return {p: min(at, max(served[p], shadowed.get(p, 0))) for p, at in heard.items()}
+    return {p: min(at, max(served.get(p, 0), shadowed.get(p, 0))) for p, at in heard.items()}
 
 
 def _labels_reach(state: StreamState, stream: str, lanes: Lanes) -> int | None:

@@ -192,7 +192,9 @@ class Reader:
             del self._buffers[where].records[: lane.taken]
 
     def ends(self, facts: StreamFacts) -> dict[Where, int]:
-        """Where the topics of a stream and its models end now.
+        """Where the topics of a stream and its models end now; none while some of the stream's own are not there.
+
+        A round without a partition of them would take it for idle.
 
         Raises:
             Fatal: the broker says something that a reader cannot mend.
@@ -202,7 +204,8 @@ class Reader:
         ends: dict[Where, int] = {}
         for topics in (outputs, [DATA.of(stream)], [LABELS.of(stream)]):
             ends |= self._ends_of([(topic, p) for topic in topics for p in range(facts.spec.partitions)])
-        return ends
+        own = {(family.of(stream), p) for family in (DATA, LABELS) for p in range(facts.spec.partitions)}
+        return ends if own <= ends.keys() else {}
 
     def _ends_of(self, places: list[Where]) -> dict[Where, int]:
         if not places:

@@ -183,6 +183,9 @@ class StreamWatch:
     def _take(self, facts: StreamFacts) -> list[Word]:
         """In a thread: the consumer waits and the decoders work there. With a backlog, as often as the time allows."""
         ends, said, until = self.reader.ends(facts), list[Word](), time.monotonic() + _LOOK_UP_SECONDS
+        self.moves = False
+        if not ends:
+            return said
         self._keep_up(facts, ends)
         while True:
             lanes = self.reader.read(ends, self.engine.state.positions, self.settings.round_records)

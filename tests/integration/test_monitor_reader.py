@@ -58,3 +58,12 @@ async def test_labels_that_nobody_takes_are_not_held_beyond_their_share_and_come
     }
     assert sum(ends.values()) == 2 * RECORDS
     assert read == {where: list(range(end)) for where, end in ends.items()}
+
+
+async def test_there_are_no_ends_while_a_partition_of_the_stream_is_not_there(
+    world: Surroundings, reader: Reader
+) -> None:
+    wider = world.stream.model_copy(update={"partitions": world.stream.partitions + 1})
+
+    assert reader.ends(StreamFacts(spec=world.stream))
+    assert reader.ends(StreamFacts(spec=wider)) == {}

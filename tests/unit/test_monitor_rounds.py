@@ -159,6 +159,27 @@ def test_a_lagging_scorer_does_not_make_labels_expire() -> None:
     assert (held, counts.expired, counts.joined, counts.predictions) == (0, 0, 600, 600)
 
 
+@pytest.mark.parametrize("switched", [{}, {0: 0}])
+def test_data_that_runs_ahead_of_answers_and_labels_makes_none_expire_before_every_switch_was_heard_of(
+    switched: dict[int, int],
+) -> None:
+    world, watched = World(), engine()
+    for _ in range(600):
+        world.event(arms={"champion": 1})
+    lanes = world.lanes(watched)
+    for where, many in ((PREDICTIONS.of("m"), 1), 120), ((LABELS.of("s"), 1), 60):
+        lanes[where].records = lanes[where].records[:many]
+    ready = SERVING.models["m"]
+
+    said = watched.take(lanes, replace(SERVING, models={"m": replace(ready, served_from=switched)}))
+    held = watched.state.models["m"].join.counts.expired
+    watched.take(world.lanes(watched), SERVING)
+
+    counts = watched.state.models["m"].join.counts
+    assert len(events(said, WindowMeasured)) == 2
+    assert (held, counts.expired, counts.joined, counts.predictions) == (0, 0, 600, 600)
+
+
 def test_what_was_read_before_the_rollout_was_heard_of_is_joined_all_the_same() -> None:
     world, watched = World(17), engine()
     for _ in range(600):

@@ -145,7 +145,7 @@ class Checkpoint(Struct, array_like=True, frozen=True):
 def answered_until(checkpoints: list[Checkpoint], answered: dict[int, int]) -> int | None:
     """How far a model's answers have come, in event time; None when they are behind all checkpoints.
 
-    `answered` is input partition → next input offset without an answer; partitions that are not in it are not served.
+    `answered` is input partition → next input offset without an answer; partitions that are not in it do not matter.
 
     >>> marks = [Checkpoint({0: 5, 1: 5}, 100), Checkpoint({0: 9, 1: 5}, 200)]
     >>> answered_until(marks, {0: 7, 1: 5}), answered_until(marks, {0: 9}), answered_until(marks, {0: 1})
