@@ -59,6 +59,7 @@ _EPOCH_BYTES: Final = 32 * 1024 * 1024
 _EPOCH_ROWS: Final = 1_000_000
 _BATCH_ROWS: Final = 32_768  # handed to the writer at a time; they are read by row groups
 _LARGE_BYTES, _LARGE_ROWS = _EPOCH_BYTES // 4, _EPOCH_ROWS // 4  # files as large on average are not worth rewriting
+_UNIQUE: Final = frozenset({"id", "event_id"})
 _ERASED: Final = "modelbus.erased"  # of a table: no version before this one is kept, and it is read in their place
 _TAKEN: Final = b'{"commitInfo":{"operation":"ERASED"}}\n'
 _HOOKS: Final = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
@@ -379,8 +380,8 @@ def _commit(
 
 
 def _written(schema: pa.Schema) -> WriterProperties:
-    """Dictionaries for text alone: of numbers they cost a third of the time, and zstd makes up for most of them."""
-    plain = [field.name for field in schema if not pa.types.is_string(field.type)]
+    """Dictionaries for text that comes again: of numbers they cost a third of the time, and zstd makes up for most."""
+    plain = [field.name for field in schema if not pa.types.is_string(field.type) or field.name in _UNIQUE]
     return WriterProperties(
         compression="ZSTD",
         compression_level=1,

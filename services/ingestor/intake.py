@@ -36,7 +36,7 @@ class Intake:
 
     One thread fills the buffer and learns of partitions, another commits: what is being committed has left the
     buffer, and whoever gives a partition away waits until that commit has succeeded or failed. Memory holds at most
-    two commits' worth of rows.
+    two commits' worth of rows, and two batches.
 
     Records are read as they are taken, while they are at hand; but after partitions were taken over only with their
     first commit: a record that ends its reader so comes to stand in some life's first commit, where deaths are counted.
@@ -79,13 +79,13 @@ class Intake:
             or self._buffer.due(now, rows=limits.commit_rows, bytes=limits.commit_bytes, seconds=limits.commit_seconds)
         )
 
-    def enough(self) -> bool:
-        """Whether a commit's worth waits."""
-        return self._buffer.full(rows=self._settings.commit_rows, bytes=self._settings.commit_bytes)
+    def enough(self, coming: int = 0) -> bool:
+        """Whether a commit's worth waits, once so many more have come."""
+        return self._buffer.full(rows=self._settings.commit_rows - coming, bytes=self._settings.commit_bytes)
 
-    def at_limit(self) -> bool:
-        """Whether it must not be given more: a table that is held gets none, its partitions are paused."""
-        return self.enough() and not self.held
+    def at_limit(self, coming: int = 0) -> bool:
+        """Whether it must then not be given more: a table that is held gets none, its partitions are paused."""
+        return self.enough(coming) and not self.held
 
     def table(self) -> DeltaTable:
         """The snapshot; loaded anew after any doubt about it."""

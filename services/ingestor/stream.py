@@ -1,11 +1,11 @@
-"""The data-plane loop: Kafka → rows in one thread, rows → Delta tables → announcements in another."""
+"""The data-plane loop: Kafka → batches in one thread, → rows in another, → Delta tables → announcements in a third."""
 
 import asyncio
 import gc
 import logging
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -58,6 +58,8 @@ class Stream:
         self._shown: dict[str, Mapping[int, int]] = {}
         self._looked_up = self._turned = time.monotonic() - _LOOK_UP_SECONDS
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="stream")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._reading: Future[None] | None = None  # no partition comes or goes meanwhile
         self._commits = ThreadPoolExecutor(1, thread_name_prefix="commits")
         self._work: dict[str, asyncio.Task[None]] = {}  # by topic, while its table is written or announced
         self._worked = self._gave_back = self._turned
@@ -85,6 +87,7 @@ class Stream:
             await asyncio.gather(*self._work.values(), return_exceptions=True)
             await self._in_thread(self._consumer.close)
             self._thread.shutdown()
+            self._reader.shutdown()
             self._commits.shutdown()
 
     async def _in_thread(self, call: Callable[..., Result], *arguments: Any) -> Result:
@@ -139,20 +142,36 @@ class Stream:
             )
 
     def _take(self) -> None:
-        """Batch after batch while they come full: to be asked anew may take as long as a batch."""
+        """Batch after batch while they come full: to be asked anew may take as long as a batch.
+
+        One is read while the next is fetched.
+        """
         self._show_progress()
         now, most = time.monotonic(), min(BATCH, self._settings.commit_rows)
-        until = now + _TAKE_SECONDS
-        while now < until:
-            messages = self._consumer.consume(most, _TAKE_SECONDS)
-            if any(map(Message.error, messages)):
-                messages = [message for message in messages if not failed(message)]
-            for topic, block in blocks_of(messages):
-                if intake := self._intakes.get(topic):
-                    intake.add(block, now)
-            if len(messages) < most or any(each.at_limit() for each in self._intakes.values()):
-                return
-            now = time.monotonic()
+        until, coming = now + _TAKE_SECONDS, 0
+        try:
+            while now < until and not any(each.at_limit(coming) for each in self._intakes.values()):
+                messages = self._consumer.consume(most, _TAKE_SECONDS)
+                self._have_read()
+                self._reading = self._reader.submit(self._add, messages, now)
+                now, coming = time.monotonic(), len(messages)
+                if coming < most:
+                    return
+        finally:
+            self._have_read()
+
+    def _add(self, messages: list[Message], now: float) -> None:
+        if any(map(Message.error, messages)):
+            messages = [message for message in messages if not failed(message)]
+        for topic, block in blocks_of(messages):
+            if intake := self._intakes.get(topic):
+                intake.add(block, now)
+
+    def _have_read(self) -> None:
+        """Wait for the batch that is being read, and raise what that raised."""
+        if reading := self._reading:
+            self._reading = None
+            reading.result()
 
     async def _serve(self, topic: str, intake: Intake) -> None:
         """Start what is due, and see how it ended; raises what nobody may outlive."""
@@ -219,6 +238,7 @@ class Stream:
         intake.announced = True
 
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._have_read()
         for topic in {partition.topic for partition in partitions}:
             if topic not in self._intakes:
                 self._intakes[topic] = Intake(
@@ -229,6 +249,7 @@ class Stream:
         log.info("assigned: %s", _named(placed))
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._have_read()
         log.info("revoked: %s", _named(partitions))
         for partition in partitions:
             if intake := self._intakes.get(partition.topic):
