@@ -1,6 +1,6 @@
 """Records as they stood in their topic, a block at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -49,10 +49,11 @@ class Block:
     def bytes(self) -> int:
         return sum(map(len, filter(None, self.values)))
 
-    def ends(self) -> dict[int, int]:
+    @cached_property
+    def ends(self) -> Mapping[int, int]:
         """Partition → the offset after its last record.
 
-        >>> block_of([Taken(0, 5, 0, None, None), Taken(1, 2, 0, None, None), Taken(0, 7, 0, None, None)]).ends()
+        >>> block_of([Taken(0, 5, 0, None, None), Taken(1, 2, 0, None, None), Taken(0, 7, 0, None, None)]).ends
         {0: 8, 1: 3}
         """
         present = np.unique(self.partitions).tolist()
