@@ -24,10 +24,14 @@ Ends = dict[tuple[str, int], int]
 
 
 class Monitor(NamedTuple):
-    """The monitor's own numbers; `joins` are predictions by (model, state). `behind` None: it has not read yet."""
+    """The monitor's own numbers; `joins` are predictions by (model, state). `behind` None: it has not read yet.
+
+    It measures one in `sampling` predictions; None: it has not told yet.
+    """
 
     behind: int | None
     clock: datetime | None
+    sampling: int | None
     wanted: frozenset[str]
     joins: Mapping[tuple[str, str], int]
 
@@ -100,6 +104,7 @@ def numbers(exposition: str) -> Monitor:
     """What the demo needs of the monitor's /metrics, in Prometheus' text format."""
     behind: int | None = None
     clock: datetime | None = None
+    sampling: int | None = None
     wanted, joins = set(), {}
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
@@ -108,8 +113,10 @@ def numbers(exposition: str) -> Monitor:
                 behind = (behind or 0) + int(sample.value)
             elif name == "clock_seconds" and sample.value:
                 clock = datetime.fromtimestamp(sample.value, UTC)
+            elif name == "sampling":
+                sampling = int(sample.value)
             elif name == "wanted_runs" and sample.value:
                 wanted.add(sample.labels["model"])
             elif name in JOIN_STATES:
                 joins[sample.labels["model"], name] = int(sample.value)
-    return Monitor(behind, clock, frozenset(wanted), joins)
+    return Monitor(behind, clock, sampling, frozenset(wanted), joins)

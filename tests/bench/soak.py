@@ -23,7 +23,6 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import httpx
 import numpy as np
 from confluent_kafka import Producer
 from scipy.stats import theilslopes
@@ -95,7 +94,7 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
             rate = await _saturation(lags, feed, say) / 2
             say(f"feeds {rate:,.0f} events/s and their labels for {arguments.minutes:g} minutes")
             with feed.going(rate):
-                await _calm(lags, feed, int(stack.environment["MODELBUS_MONITOR_HTTP_PORT"]))
+                await _calm(lags, feed)
                 sent, waited = feed.sent, feed.waited
                 samples = await _watched(stack, seconds, feed, partial(_behind, lags), say)
             restarts = {each.name: each.restarts for each in stack.supervisor.status() if each.restarts}
@@ -145,13 +144,13 @@ async def _saturation(lags: Lags, feed: "Feed", say: Say) -> float:
     return min(rates.values())
 
 
-async def _calm(lags: Lags, feed: "Feed", port: int) -> None:
+async def _calm(lags: Lags, feed: "Feed") -> None:
     """Until the monitor measures all again, and no longer the sample that it took of the backlog."""
 
     def measures_all() -> bool:
         feed.wait_or_go(_behind(lags))
-        told = httpx.get(f"http://127.0.0.1:{port}/metrics").raise_for_status().text
-        return f'modelbus_monitor_sampling{{stream="{NAME}"}} 1.0\n' in told
+        monitor = lags.monitor()
+        return monitor is not None and monitor.sampling == 1
 
     await until(measures_all, 2 * _LIMIT_SECONDS, every=_SAMPLE_SECONDS)
 

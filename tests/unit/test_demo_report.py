@@ -225,6 +225,7 @@ def test_the_monitors_numbers_are_read_from_its_metrics() -> None:
         'modelbus_monitor_wanted_runs{model="a"} 1.0\n'
         'modelbus_monitor_wanted_runs{model="b"} 0.0\n'
         'modelbus_monitor_clock_seconds{stream="s"} 1.357e9\n'
+        'modelbus_monitor_sampling{stream="s"} 4.0\n'
         'modelbus_monitor_joined{model="a"} 12.0\n'
         'modelbus_monitor_round_seconds_sum{stream="s"} 1.5\n'
     )
@@ -232,8 +233,8 @@ def test_the_monitors_numbers_are_read_from_its_metrics() -> None:
     found = numbers(exposition)
 
     assert (found.behind, found.wanted, found.joins) == (9, {"a"}, {("a", "joined"): 12})
-    assert found.clock == datetime.fromtimestamp(1.357e9, UTC)
-    assert (numbers("").behind, numbers("").clock) == (None, None)
+    assert (found.clock, found.sampling) == (datetime.fromtimestamp(1.357e9, UTC), 4)
+    assert (numbers("").behind, numbers("").clock, numbers("").sampling) == (None, None, None)
 
 
 def test_the_picture_tells_the_news_and_forgets_evidence_that_is_over() -> None:
