@@ -7,10 +7,8 @@ import sys
 GIVE_BACK_SECONDS = 10.0  # to look takes some milliseconds
 _C = ctypes.CDLL(None)
 _TRIM, _SET = (getattr(_C, name, None) for name in ("malloc_trim", "mallopt"))  # glibc's alone
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3)
-_LARGE_BYTES = (
-    2 * 1024 * 1024
-)  # what a batch of records is read with is smaller: it is not fetched page by page each time
+_MMAP_THRESHOLD = -3  # mallopt(3)
+_LARGE_BYTES = 256 * 1024
 
 
 def keep_little() -> None:
@@ -25,7 +23,6 @@ def keep_little() -> None:
     assert "pyarrow" not in sys.modules
     if _SET is not None:
         _SET(_MMAP_THRESHOLD, _LARGE_BYTES)
-        _SET(_TRIM_THRESHOLD, 2 * _LARGE_BYTES)  # as glibc does when it raises the other
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
 
 

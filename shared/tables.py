@@ -59,7 +59,7 @@ _EPOCH_BYTES: Final = 32 * 1024 * 1024
 _EPOCH_ROWS: Final = 1_000_000
 _BATCH_ROWS: Final = 32_768  # handed to the writer at a time; they are read by row groups
 _LARGE_BYTES, _LARGE_ROWS = _EPOCH_BYTES // 4, _EPOCH_ROWS // 4  # files as large on average are not worth rewriting
-_UNIQUE: Final = frozenset({"id", "event_id"})
+_UNIQUE: Final = frozenset({"id", "event_id"})  # of each row its own: a dictionary would be but a copy
 _ERASED: Final = "modelbus.erased"  # of a table: no version before this one is kept, and it is read in their place
 _TAKEN: Final = b'{"commitInfo":{"operation":"ERASED"}}\n'
 _HOOKS: Final = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)

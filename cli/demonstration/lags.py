@@ -101,7 +101,7 @@ class Lags:
 
 
 def numbers(exposition: str) -> Monitor:
-    """What the demo needs of the monitor's /metrics, in Prometheus' text format."""
+    """From the monitor's /metrics, in Prometheus' text format."""
     behind: int | None = None
     clock: datetime | None = None
     sampling: int | None = None

@@ -34,9 +34,9 @@ class Snapshot:
 class Intake:
     """Commits are made from the very snapshot whose transactions equal the offsets that the rows start at.
 
-    One thread fills the buffer and learns of partitions, another commits: what is being committed has left the
+    One thread at a time fills the buffer or learns of partitions, another commits: what is being committed has left the
     buffer, and whoever gives a partition away waits until that commit has succeeded or failed. Memory holds at most
-    two commits' worth of rows, and two batches.
+    two commits' worth of rows, each of up to two batches more where it is bytes that are the limit.
 
     Records are read as they are taken, while they are at hand; but after partitions were taken over only with their
     first commit: a record that ends its reader so comes to stand in some life's first commit, where deaths are counted.
@@ -80,11 +80,11 @@ class Intake:
         )
 
     def enough(self, coming: int = 0) -> bool:
-        """Whether a commit's worth waits, once so many more have come."""
+        """Whether a commit's worth waits, with so many records that are being read."""
         return self._buffer.full(rows=self._settings.commit_rows - coming, bytes=self._settings.commit_bytes)
 
     def at_limit(self, coming: int = 0) -> bool:
-        """Whether it must then not be given more: a table that is held gets none, its partitions are paused."""
+        """Whether it must not be given more than these: a table that is held gets none, its partitions are paused."""
         return self.enough(coming) and not self.held
 
     def table(self) -> DeltaTable:

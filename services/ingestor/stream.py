@@ -1,4 +1,4 @@
-"""The data-plane loop: Kafka → batches in one thread, → rows in another, → Delta tables → announcements in a third."""
+"""The data-plane loop: Kafka → batches in one thread, → rows in another, → Delta tables in a third."""
 
 import asyncio
 import gc
@@ -58,7 +58,7 @@ class Stream:
         self._shown: dict[str, Mapping[int, int]] = {}
         self._looked_up = self._turned = time.monotonic() - _LOOK_UP_SECONDS
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="stream")
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._reads = ThreadPoolExecutor(1, thread_name_prefix="reads")
         self._reading: Future[None] | None = None  # no partition comes or goes meanwhile
         self._commits = ThreadPoolExecutor(1, thread_name_prefix="commits")
         self._work: dict[str, asyncio.Task[None]] = {}  # by topic, while its table is written or announced
@@ -87,7 +87,7 @@ class Stream:
             await asyncio.gather(*self._work.values(), return_exceptions=True)
             await self._in_thread(self._consumer.close)
             self._thread.shutdown()
-            self._reader.shutdown()
+            self._reads.shutdown()
             self._commits.shutdown()
 
     async def _in_thread(self, call: Callable[..., Result], *arguments: Any) -> Result:
@@ -153,7 +153,7 @@ class Stream:
             while now < until and not any(each.at_limit(coming) for each in self._intakes.values()):
                 messages = self._consumer.consume(most, _TAKE_SECONDS)
                 self._have_read()
-                self._reading = self._reader.submit(self._add, messages, now)
+                self._reading = self._reads.submit(self._add, messages, now)
                 now, coming = time.monotonic(), len(messages)
                 if coming < most:
                     return
@@ -249,11 +249,13 @@ class Stream:
         log.info("assigned: %s", _named(placed))
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._have_read()
         log.info("revoked: %s", _named(partitions))
-        for partition in partitions:
-            if intake := self._intakes.get(partition.topic):
-                intake.drop(partition.partition)
+        try:
+            self._have_read()
+        finally:
+            for partition in partitions:
+                if intake := self._intakes.get(partition.topic):
+                    intake.drop(partition.partition)
 
     def _read_again(self, intake: Intake, partitions: Collection[int]) -> None:
         """Not by a seek: a new assignment also forgets what was fetched ahead."""

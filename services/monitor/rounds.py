@@ -141,7 +141,8 @@ class Engine:
         state.matured.forget(clock - length(longest) - HOUR)
         for measuring in models.values():
             model = measuring.model
-            reached = answered_until(state.checkpoints, _answered(measuring)) if measuring.facts.rollouts else None
+            answered = _answered(measuring)
+            reached = answered_until(state.checkpoints, answered) if measuring.facts.rollouts and answered else None
             if reached is not None:
                 model.clock = max(min(high, reached) - grace, model.clock or 0)
             if model.clock is not None:
@@ -161,7 +162,7 @@ class Engine:
         state = self.state
         vectors = [_answered(measuring) for measuring in models.values() if measuring.facts.rollouts]
         needed = [_needed(measuring) for measuring in models.values() if measuring.facts.rollouts]
-        first = {p: min((vector[p] for vector in needed), default=at) for p, at in state.data.items()}
+        first = {p: min((vector.get(p, 0) for vector in needed), default=at) for p, at in state.data.items()}
         unheard = _UNHEARD_VALUES // len(self.intake.spec.features) if len(vectors) < len(models) else 0
         state.rows.answered(first, unheard // self.intake.spec.partitions)
         state.rows.bound(self.limits.unanswered_rows)
@@ -189,9 +190,13 @@ def _in_turn(parts: Iterable[Iterable[tuple[int, str, str]]]) -> Iterator[tuple[
 
 
 def _answered(measuring: Measuring) -> Vector:
-    """Input offsets without an answer yet; a partition whose switch was not heard of yet may be served from 0."""
+    """Input offsets without an answer yet, of the partitions that are served: a switch or an answer says so.
+
+    Answers may be read before the switch is heard of; and a partition stays without either where its scorer cannot load
+    the first champion.
+    """
     served, answered = measuring.facts.served_from, measuring.model.answered
-    return {p: max(served.get(p, 0), answered.get(p, 0)) for p in range(measuring.spec.partitions)}
+    return {p: max(served.get(p, 0), answered.get(p, 0)) for p in served.keys() | answered.keys()}
 
 
 def _needed(measuring: Measuring) -> Vector:

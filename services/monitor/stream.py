@@ -154,6 +154,7 @@ class Reader:
         self._buffers: dict[Where, _Buffer] = {}
         self._feeds = {families: _Feed(kafka, f"{name}.{families[0].name}") for families in _TOGETHER}
         self._ends_seen: dict[Where, int] = {}
+        self._away: set[Where] = set()  # of the stream's own partitions, when their ends were asked for last
 
     def close(self) -> None:
         for feed in self._feeds.values():
@@ -192,7 +193,7 @@ class Reader:
             del self._buffers[where].records[: lane.taken]
 
     def ends(self, facts: StreamFacts) -> dict[Where, int]:
-        """Where the topics of a stream and its models end now; none while some of the stream's own are not there.
+        """Where the topics of a stream and its models end now; none while some of the stream's own are away.
 
         A round without a partition of them would take it for idle.
 
@@ -205,7 +206,11 @@ class Reader:
         for topics in (outputs, [DATA.of(stream)], [LABELS.of(stream)]):
             ends |= self._ends_of([(topic, p) for topic in topics for p in range(facts.spec.partitions)])
         own = {(family.of(stream), p) for family in (DATA, LABELS) for p in range(facts.spec.partitions)}
-        return ends if own <= ends.keys() else {}
+        away = own - ends.keys()
+        if away != self._away:
+            log.warning("stream %s waits for %s", stream, sorted(away) or "nothing any more")
+        self._away = away
+        return {} if away else ends
 
     def _ends_of(self, places: list[Where]) -> dict[Where, int]:
         if not places:

@@ -8,7 +8,7 @@ from compose.embedded.stack import Stack
 from schemas.topics import DATA, LABELS
 from services.monitor.domain.facts import StreamFacts
 from services.monitor.stream import Reader
-from tests.integration.monitor_parts import Surroundings, data, label, minute
+from tests.integration.monitor_parts import Surroundings, data, label, minute, until
 
 pytestmark = pytest.mark.stack
 RECORDS = 10_000
@@ -65,5 +65,5 @@ async def test_there_are_no_ends_while_a_partition_of_the_stream_is_not_there(
 ) -> None:
     wider = world.stream.model_copy(update={"partitions": world.stream.partitions + 1})
 
-    assert reader.ends(StreamFacts(spec=world.stream))
+    await until(lambda: bool(reader.ends(StreamFacts(spec=world.stream))))
     assert reader.ends(StreamFacts(spec=wider)) == {}

@@ -180,6 +180,23 @@ def test_data_that_runs_ahead_of_answers_and_labels_makes_none_expire_before_eve
     assert (held, counts.expired, counts.joined, counts.predictions) == (0, 0, 600, 600)
 
 
+@pytest.mark.parametrize(("switched", "moves"), [({0: 0}, True), ({}, False)])
+def test_a_partition_that_nobody_serves_does_not_stop_the_clock_and_before_any_is_served_it_stands(
+    switched: dict[int, int], moves: bool
+) -> None:
+    world, watched = World(), engine()
+    for _ in range(600):
+        world.event(arms={"champion": 1})
+    lanes = world.lanes(watched)
+    for partition in range(STREAM.partitions):
+        if partition not in switched:
+            lanes[PREDICTIONS.of("m"), partition].records = []
+
+    watched.take(lanes, replace(SERVING, models={"m": replace(SERVING.models["m"], served_from=switched)}))
+
+    assert (watched.state.models["m"].clock is not None) == moves
+
+
 def test_what_was_read_before_the_rollout_was_heard_of_is_joined_all_the_same() -> None:
     world, watched = World(17), engine()
     for _ in range(600):
