@@ -6,14 +6,12 @@ from typing import Any, cast
 
 import pytest
 from confluent_kafka import Message, TopicPartition
-from pydantic import SecretStr
 
 from services.ingestor.domain.blocks import Block
 from services.ingestor.intake import Intake
 from services.ingestor.settings import Settings
 from services.ingestor.stream import Stream
-from shared.settings import KafkaSettings, S3Settings
-from shared.tables import Tables
+from shared.settings import KafkaSettings
 
 TOPIC = "data.s"
 BATCH = [Message(topic=TOPIC, partition=0, offset=offset, key=b"a", value=b"{}") for offset in range(3)]
@@ -23,10 +21,14 @@ class FakeConsumer:
     """Gives one full batch; what is asked for next does something first, and is nothing."""
 
     def __init__(self, meanwhile: Callable[[], None]) -> None:
-        self.answers = [lambda: BATCH, lambda: meanwhile() or []]
+        self.meanwhile, self.asked = meanwhile, 0
 
     def consume(self, _: int, __: float) -> list[Message]:
-        return self.answers.pop(0)()
+        self.asked += 1
+        if self.asked == 1:
+            return BATCH
+        self.meanwhile()
+        return []
 
 
 class FakeIntake:
@@ -50,35 +52,41 @@ class FakeIntake:
         self.gone.set()
 
 
-def stream_of(intake: FakeIntake, meanwhile: Callable[[Stream], None]) -> Stream:
-    kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1")
-    s3 = S3Settings(endpoint="127.0.0.1:1", access_key="a", secret_key=SecretStr("b"))
-    pool = cast("Any", None)
-    stream = Stream(kafka=kafka, pool=pool, tables=Tables(s3), settings=Settings(commit_rows=len(BATCH)))
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
+    none = cast("Any", None)
+    for name in ("Consumer", "Parking"):  # no broker is asked
+        monkeypatch.setattr(f"services.ingestor.stream.{name}", lambda _: none)
+    settings = Settings(commit_rows=len(BATCH))
+    return Stream(kafka=KafkaSettings(bootstrap_servers="none:1"), pool=none, tables=none, settings=settings)
+
+
+def taken(stream: Stream, intake: FakeIntake, meanwhile: Callable[[Stream], None]) -> None:
     stream._consumer = cast("Any", FakeConsumer(lambda: meanwhile(stream)))
     stream._intakes = {TOPIC: cast("Intake", intake)}
-    return stream
+    stream._take()
 
 
 def revoked(stream: Stream) -> None:
     stream._revoked(stream._consumer, [TopicPartition(TOPIC, 0)])
 
 
-def test_a_partition_is_given_away_once_what_was_fetched_of_it_has_been_read() -> None:
+def test_a_partition_is_given_away_once_what_was_fetched_of_it_has_been_read(stream: Stream) -> None:
     intake = FakeIntake()
 
-    stream_of(intake, revoked)._take()
+    taken(stream, intake, revoked)
 
     assert intake.done == ["read 3", "drop 0"]
 
 
 @pytest.mark.parametrize("meanwhile", [lambda _: None, revoked])
 def test_what_ends_the_reading_ends_the_loop_and_partitions_are_given_away_all_the_same(
+    stream: Stream,
     meanwhile: Callable[[Stream], None],
 ) -> None:
     intake = FakeIntake(RuntimeError("a bug"))
 
     with pytest.raises(RuntimeError, match="a bug"):
-        stream_of(intake, meanwhile)._take()
+        taken(stream, intake, meanwhile)
 
     assert intake.done == ["read 3", *(["drop 0"] if meanwhile is revoked else [])]
