@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from services.deployer import metrics
 from services.deployer.committing import Commits, Package
@@ -20,6 +20,7 @@ from shared.errors import Fatal
 from shared.settings import KafkaSettings
 
 _OFFSETS_EVERY_SECONDS = 0.1
+_STALE_SECONDS, _STALE_PAUSE_SECONDS = 1.0, 0.02
 _SETTINGS = {
     "enable.idempotence": True,
     # no record is given up silently: what the broker refuses is fatal, what it does not answer is waited for
@@ -82,9 +83,7 @@ class Deliveries(Commits):
             return True
         places, self._delivered = list(self._delivered.values()), {}
         try:
-            asked = self._consumer.commit(offsets=places, asynchronous=False)
-            if refused := [each.error for each in asked if each.error]:
-                raise KafkaException(refused[0])
+            self._have_committed(places)
         except KafkaException as error:
             if error.args[0].fatal():
                 raise Fatal(f"commit offsets: {error}") from error
@@ -92,6 +91,21 @@ class Deliveries(Commits):
             metrics.ABORTED.inc()
             return False
         return True
+
+    def _have_committed(self, places: list[TopicPartition]) -> None:
+        """A member whose epoch moves on meanwhile soon hears of the new one; no partition goes before this ends."""
+        until = time.monotonic() + _STALE_SECONDS
+        while True:
+            try:
+                asked = self._consumer.commit(offsets=places, asynchronous=False)
+                if refused := [each.error for each in asked if each.error]:
+                    raise KafkaException(refused[0])
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.STALE_MEMBER_EPOCH or time.monotonic() > until:
+                    raise
+                time.sleep(_STALE_PAUSE_SECONDS)
+            else:
+                return
 
     def _put(self, put: Callable[[], object]) -> None:
         try:

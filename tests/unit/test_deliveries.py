@@ -17,11 +17,15 @@ class Consumer:
     def __init__(self) -> None:
         self.committed: list[list[tuple[int, str]]] = []
         self.refuses = False
+        self.stale = 0  # so many times more
 
     def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> list[TopicPartition]:
         assert offsets
         assert not asynchronous
         if self.refuses:
+            raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID))
+        if self.stale:
+            self.stale -= 1
             raise KafkaException(KafkaError(KafkaError.STALE_MEMBER_EPOCH))
         self.committed.append([(each.offset, each.metadata) for each in offsets])
         return offsets
@@ -57,6 +61,24 @@ def test_offsets_wait_for_their_time_or_for_a_drain(deliveries: Deliveries, cons
     assert deliveries.drain()
     assert deliveries.drain()
     assert consumer.committed == [[(10, "1")], [(30, "1")]]
+
+
+def test_offsets_are_committed_again_while_the_members_epoch_moves_on(
+    deliveries: Deliveries, consumer: Consumer
+) -> None:
+    consumer.stale = 2
+
+    assert delivered(deliveries, [place(10)])
+    assert consumer.committed == [[(10, "1")]]
+
+
+def test_an_epoch_that_stays_stale_is_a_refusal(
+    deliveries: Deliveries, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.deployer.deliveries._STALE_SECONDS", 0.05)
+    consumer.stale = 1_000_000
+
+    assert not delivered(deliveries, [place(10)])
 
 
 def test_a_package_without_offsets_is_not_refused(deliveries: Deliveries, consumer: Consumer) -> None:
