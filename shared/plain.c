@@ -7,6 +7,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,7 @@ enum { ID, ENTITY, TIME }; /* what is written as text */
 
 struct columns { /* of n records; matrix and spans column after column */
     int64_t n, features, most_bytes, most_letters; /* of a record; of its id and of its entity */
-    const uint8_t *blob; /* the records, one after the other */
+    const uint8_t *const *records;
     const int64_t *sizes;
     const char *names; /* of the features, one after the other */
     const int32_t *name_ends;
@@ -29,14 +30,14 @@ struct columns { /* of n records; matrix and spans column after column */
     const double *codes;          /* of the values */
     double *matrix;               /* numbers, bools as 0 and 1, codes; NaN is missing */
     int64_t *times;               /* microseconds since 1970, UTC */
-    int64_t *starts;              /* of an id or entity in the blob */
+    int32_t *starts;              /* of an id or entity in its record */
     int32_t *lengths;
     int64_t *letters; /* of all ids, and of all entities */
     uint8_t *usual;
 };
 
 static const uint8_t *spaces(const uint8_t *at, const uint8_t *end) {
-    while (at < end && (*at == ' ' || *at == '\n' || *at == '\t' || *at == '\r')) at++;
+    while (at < end && *at <= ' ' && (*at == ' ' || *at == '\n' || *at == '\t' || *at == '\r')) at++;
     return at;
 }
 
@@ -64,11 +65,13 @@ static int is_digit(const uint8_t *at, const uint8_t *end) { return at < end && 
 
 /* mantissa · 10^power, correctly rounded; 0 where that takes more. */
 static int exact(uint64_t mantissa, int power, double *value) {
+    static const double doubles[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+                                     1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
     static const long double tens[] = {1e0L,  1e1L,  1e2L,  1e3L,  1e4L,  1e5L,  1e6L,  1e7L,  1e8L,  1e9L,
                                        1e10L, 1e11L, 1e12L, 1e13L, 1e14L, 1e15L, 1e16L, 1e17L, 1e18L, 1e19L,
                                        1e20L, 1e21L, 1e22L, 1e23L, 1e24L, 1e25L, 1e26L, 1e27L};
     if (mantissa < (1ull << 53) && power >= -22 && power <= 22) {
-        *value = power < 0 ? (double)mantissa / (double)tens[-power] : (double)mantissa * (double)tens[power];
+        *value = power < 0 ? (double)mantissa / doubles[-power] : (double)mantissa * doubles[power];
         return 1;
     }
 #if LDBL_MANT_DIG >= 64
@@ -89,24 +92,26 @@ static int exact(uint64_t mantissa, int power, double *value) {
 #endif
 }
 
+static const uint8_t *past_digits(const uint8_t *at, const uint8_t *end, uint64_t *value) {
+    for (; is_digit(at, end); at++) *value = *value * 10 + (*at - '0');
+    return at;
+}
+
 static const uint8_t *number(const uint8_t *at, const uint8_t *end, double *value) {
-    int negative = at < end && *at == '-', digits = 0, power = 0, written = 0;
+    int negative = at < end && *at == '-', power = 0, written = 0;
     uint64_t mantissa = 0;
-    at += negative;
+    const uint8_t *first = at += negative;
     if (!is_digit(at, end)) return NULL;
     if (*at == '0' && is_digit(at + 1, end)) return NULL;
-    for (; is_digit(at, end); at++) {
-        mantissa = mantissa * 10 + (*at - '0');
-        digits += mantissa > 0;
-        if (digits > 18) return NULL;
-    }
+    at = past_digits(at, end, &mantissa);
+    ptrdiff_t digits = *first == '0' ? 0 : at - first;
+    if (digits > 18) return NULL;
     if (at < end && *at == '.') {
-        if (!is_digit(++at, end)) return NULL;
-        for (; is_digit(at, end); at++, power--) {
-            mantissa = mantissa * 10 + (*at - '0');
-            digits += mantissa > 0;
-            if (digits > 18) return NULL;
-        }
+        first = ++at;
+        at = past_digits(at, end, &mantissa);
+        digits += at - first;
+        if (at == first || digits > 18) return NULL;
+        power = (int)(first - at);
     }
     if (at < end && (*at == 'e' || *at == 'E')) {
         at++;
@@ -200,20 +205,25 @@ static uint8_t *time_text(uint8_t *at, int64_t micros) {
     return at + 1;
 }
 
-/* The feature of this name, most often the one after the last. */
-static int64_t feature_of(const struct columns *c, const uint8_t *name, int64_t length, int64_t likely) {
-    for (int64_t tried = 0; tried < c->features; tried++) {
-        int64_t each = (likely + tried) % c->features, start = each ? c->name_ends[each - 1] : 0;
-        if (c->name_ends[each] - start == length && !memcmp(c->names + start, name, length)) return each;
+/* The feature that is named, most often the one after the last; `*at` then is at the closing quote. */
+static int64_t feature_of(const struct columns *c, const uint8_t **at, const uint8_t *end, int64_t likely) {
+    for (int64_t tried = 0, each = likely; tried < c->features; tried++, each++) {
+        if (each == c->features) each = 0;
+        int64_t start = each ? c->name_ends[each - 1] : 0, length = c->name_ends[each] - start;
+        if (length < end - *at && (*at)[length] == '"' && !memcmp(*at, c->names + start, (size_t)length)) {
+            *at += length;
+            return each;
+        }
     }
     return -1;
 }
 
-static const uint8_t *text(const struct columns *c, const uint8_t *at, const uint8_t *end, int64_t cell) {
+static const uint8_t *text(const struct columns *c, const uint8_t *at, const uint8_t *end, int64_t row, int64_t which) {
     if (at >= end || *at != '"') return NULL;
     const uint8_t *close = text_end(at + 1, end);
     if (!close) return NULL;
-    c->starts[cell] = at + 1 - c->blob;
+    int64_t cell = which * c->n + row;
+    c->starts[cell] = (int32_t)(at + 1 - c->records[row]);
     c->lengths[cell] = (int32_t)(close - at - 1);
     return close + 1;
 }
@@ -260,9 +270,8 @@ static const uint8_t *features(const struct columns *c, const uint8_t *at, const
     if (at < end && *at == '}') at++;
     else
         for (;;) {
-            const uint8_t *close = at < end && *at == '"' ? text_end(at + 1, end) : NULL;
-            if (!close || (which = feature_of(c, at + 1, close - at - 1, which + 1)) < 0 || seen[which]++) return NULL;
-            if (!(at = past(close + 1, end, ':')) || !(at = value(c, at, end, row, which))) return NULL;
+            if (at >= end || *at++ != '"' || (which = feature_of(c, &at, end, which + 1)) < 0 || seen[which]++) return NULL;
+            if (!(at = past(at + 1, end, ':')) || !(at = value(c, at, end, row, which))) return NULL;
             at = spaces(at, end);
             if (at < end && *at == '}') {
                 at++;
@@ -293,7 +302,7 @@ static int record(const struct columns *c, const uint8_t *at, const uint8_t *end
             if (!time_of(at + 1, (int)(after - at - 1), c->times + row)) return 0;
             at = after + 1;
         } else {
-            at = text(c, at, end, which * c->n + row);
+            at = text(c, at, end, row, which);
             if (at && (c->lengths[which * c->n + row] < 1 || c->lengths[which * c->n + row] > c->most_letters)) return 0;
         }
         if (!at) return 0;
@@ -311,10 +320,10 @@ int64_t modelbus_columns_bytes(void) { return (int64_t)sizeof(struct columns); }
    their codes are declared ones, or NaN. */
 int64_t modelbus_read(const struct columns *c) {
     int64_t found = c->letters[ID] = c->letters[ENTITY] = 0;
-    const uint8_t *at = c->blob;
     uint8_t *seen = malloc((size_t)c->features + 1);
     if (!seen) return -1;
-    for (int64_t row = 0; row < c->n; at += c->sizes[row++]) {
+    for (int64_t row = 0; row < c->n; row++) {
+        const uint8_t *at = c->records[row];
         for (int64_t which = 0; which < c->features; which++) c->matrix[which * c->n + row] = NAN;
         found += c->usual[row] = (uint8_t)record(c, at, at + c->sizes[row], row, seen);
         for (int64_t which = 0; c->usual[row] && which < 2; which++) c->letters[which] += c->lengths[which * c->n + row];
@@ -330,7 +339,7 @@ void modelbus_texts(const struct columns *c, int64_t which, int32_t *offsets, ui
         int64_t cell = which * c->n + row;
         offsets[row] = end;
         if (!c->usual[row]) continue;
-        memcpy(letters + end, c->blob + c->starts[cell], (size_t)c->lengths[cell]);
+        memcpy(letters + end, c->records[row] + c->starts[cell], (size_t)c->lengths[cell]);
         end += c->lengths[cell];
     }
     offsets[c->n] = end;
@@ -346,7 +355,7 @@ int64_t modelbus_lines(const struct columns *c, int64_t which, uint8_t *lines) {
             continue;
         }
         int64_t cell = which * c->n + row;
-        memcpy(at, c->blob + c->starts[cell], (size_t)c->lengths[cell]);
+        memcpy(at, c->records[row] + c->starts[cell], (size_t)c->lengths[cell]);
         at += c->lengths[cell];
     }
     return at - lines;

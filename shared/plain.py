@@ -7,7 +7,7 @@ the tests check. So this is but speed, and where plain.c has not been compiled (
 """
 
 import ctypes
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import accumulate, chain
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from schemas.specs import BoolFeature, CategoryFeature, Feature, FloatFeature, S
 from shared.matrix import Matrix
 from shared.native import Native, check_layout, native
 from shared.records import MAX_EVENT_BYTES, MAX_ID_LETTERS, bounds_of
+from shared.spans import Spans
 
 _KINDS: dict[type[Feature], int] = {FloatFeature: 0, BoolFeature: 1, CategoryFeature: 2}
 _OPTIONAL = 4
@@ -46,7 +47,7 @@ class _Filled(NamedTuple):
 
     matrix: Matrix
     times: NDArray[np.int64]
-    starts: NDArray[np.int64]
+    starts: NDArray[np.int32]
     lengths: NDArray[np.int32]
     letters: NDArray[np.int64]
     usual: NDArray[np.uint8]
@@ -57,7 +58,7 @@ class _Columns(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("n", "features", "most_bytes", "most_letters")),
-        *((name, ctypes.c_void_p) for name in ("blob", "sizes", *_Declared._fields, *_Filled._fields)),
+        *((name, ctypes.c_void_p) for name in ("records", "sizes", *_Declared._fields, *_Filled._fields)),
     ]
 
 
@@ -108,29 +109,26 @@ class PlainReader:
         self._declared = _declared(spec)
         self._library = native(_Library)
 
-    def read(self, values: Sequence[bytes | None]) -> Plain | None:
+    def read(self, values: Spans) -> Plain | None:
         """What n values hold; None where plain.c has not been compiled, or for more than Arrow's texts can hold."""
-        if self._library is None:
+        if self._library is None or values.bytes > _MOST_LETTERS_OF_A_COLUMN:
             return None
-        n, given = len(values), [value or b"" for value in values]
-        blob = b"".join(given)
-        if len(blob) > _MOST_LETTERS_OF_A_COLUMN:
-            return None
-        records = np.frombuffer(blob, np.uint8), np.fromiter(map(len, given), np.int64, n)
+        n = len(values)
         filled = _Filled(
             matrix=np.empty((self._features, n)),
             times=np.empty(n, np.int64),
-            starts=np.empty((2, n), np.int64),
+            starts=np.empty((2, n), np.int32),
             lengths=np.empty((2, n), np.int32),
             letters=np.empty(2, np.int64),
             usual=np.empty(n, np.uint8),
         )
         sizes = n, self._features, MAX_EVENT_BYTES, MAX_ID_LETTERS
-        columns = _Columns(*sizes, *(array.ctypes.data for array in (*records, *self._declared, *filled)))
+        arrays = values.addresses, values.sizes, *self._declared, *filled
+        columns = _Columns(*sizes, *(array.ctypes.data for array in arrays))
         found = self._library.read(columns)
         if found < 0:
             raise MemoryError
-        return Plain(self._library, columns, filled, found, held=records)
+        return Plain(self._library, columns, filled, found, held=values)
 
 
 def _declared(spec: StreamSpec) -> _Declared:

@@ -13,6 +13,7 @@ from shared.lines import Texts, texts_of
 from shared.matrix import Matrix
 from shared.plain import ENTITY, ID, TIME, Plain, PlainReader
 from shared.records import ENCODER, RefusedRecord, StreamDecoder
+from shared.spans import Spans
 
 Item = TypeVar("Item")
 
@@ -38,7 +39,7 @@ class ColumnDecoder:
 
     def decode(self, values: Sequence[bytes | None]) -> Columns:
         """Decode a batch; refusals are in the result, nothing is raised."""
-        plain = self._plain.read(values)
+        plain = self._plain.read(Spans(values))
         if plain is None or not plain.any:
             return self._decoded(values, range(len(values))).columns
         columns = _usual(plain)

@@ -49,11 +49,9 @@ def failed(message: Any) -> bool:
 
 def blocks_of(messages: Sequence[Any]) -> Iterator[tuple[str, Block]]:
     """The records of each topic."""
-    topics: list[Any] = list(map(Message.topic, messages))
-    present = set(topics)
+    present: set[Any] = set(map(Message.topic, messages))
     for topic in present:
-        mixed = len(present) > 1
-        yield topic, _block([m for m, of in zip(messages, topics, strict=True) if of == topic] if mixed else messages)
+        yield topic, _block([m for m in messages if m.topic() == topic] if len(present) > 1 else messages)
 
 
 def _block(messages: Sequence[Any]) -> Block:

@@ -11,7 +11,7 @@ class Settings(HttpSettings):
 
     model_config = SettingsConfigDict(env_prefix="MODELBUS_INGESTOR_", frozen=True)
 
-    commit_rows: int = Field(default=100_000, ge=1)
+    commit_rows: int = Field(default=250_000, ge=1)
     commit_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     commit_seconds: float = Field(default=2.0, gt=0)
     compact_files: int = Field(default=64, ge=2)  # so many small files of a table are rewritten as few

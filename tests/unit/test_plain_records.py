@@ -16,6 +16,7 @@ from services.ingestor.domain.blocks import Taken, block_of
 from services.ingestor.domain.rows import DataReader
 from shared.plain import PlainReader
 from shared.records import MAX_EVENT_BYTES, MAX_ID_LETTERS, check_year
+from shared.spans import Spans
 from shared.tables import schema_of
 
 STREAM = StreamSpec(
@@ -205,8 +206,9 @@ def test_long_numbers_are_rounded_once() -> None:
     rows = [dict(zip(features, texts[start : start + 20], strict=True)) for start in range(0, len(texts), 20)]
     said = [",".join(f'"{name}":{text}' for name, text in row.items()) for row in rows]
 
+    head = '"id":"e","entity":"m","time":"2013-01-01T00:00:00Z"'
     plain = PlainReader(STREAM.model_copy(update={"features": features})).read(
-        [f'{{"id":"e","entity":"m","time":"2013-01-01T00:00:00Z","features":{{{each}}}}}'.encode() for each in said]
+        Spans([f'{{{head},"features":{{{each}}}}}'.encode() for each in said])
     )
 
     assert plain is not None
@@ -225,11 +227,11 @@ def test_a_usual_record_is_plain() -> None:
     ]
     odd = [_record(id='"\u00e9"'), _record(load="1e-300"), b"{", None]
 
-    plain = PlainReader(STREAM).read([*usual, *odd])
+    plain = PlainReader(STREAM).read(Spans([*usual, *odd]))
 
     assert plain is not None, "plain.c was not compiled: is there a C compiler?"
     assert plain.usual.tolist() == [True] * 4 + [False] * 4
-    assert not PlainReader(STREAM).read([_record(load="9"), _record(hue='"green"')]).usual.any()  # type: ignore[union-attr]
+    assert not PlainReader(STREAM).read(Spans([_record(load="9"), _record(hue='"green"')])).usual.any()  # type: ignore[union-attr]
 
 
 def test_no_record_is_as_good_as_any() -> None:

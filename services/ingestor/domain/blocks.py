@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shared.dead_letters import Reason
+from shared.spans import Spans
 
 
 class Taken(NamedTuple):
@@ -46,8 +47,13 @@ class Block:
         return len(self.values)
 
     @cached_property
+    def spans(self) -> Spans:
+        """The values, to be read in place."""
+        return Spans(self.values)
+
+    @property
     def bytes(self) -> int:
-        return sum(map(len, filter(None, self.values)))
+        return self.spans.bytes
 
     @cached_property
     def ends(self) -> Mapping[int, int]:
@@ -56,8 +62,10 @@ class Block:
         >>> block_of([Taken(0, 5, 0, None, None), Taken(1, 2, 0, None, None), Taken(0, 7, 0, None, None)]).ends
         {0: 8, 1: 3}
         """
-        present = np.unique(self.partitions).tolist()
-        return {partition: int(self.offsets[self.partitions == partition].max()) + 1 for partition in present}
+        present = np.flatnonzero(np.bincount(self.partitions)).tolist()
+        backwards = self.partitions[::-1]
+        last = {partition: len(self) - 1 - int(np.argmax(backwards == partition)) for partition in present}
+        return {partition: int(self.offsets[row]) + 1 for partition, row in last.items()}
 
     def places(self) -> Iterator[tuple[int, int]]:
         """Partition and offset of each record."""

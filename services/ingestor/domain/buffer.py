@@ -88,8 +88,7 @@ class Buffer:
         """Take what has a place and does not lie before it: what does is in the table already. Returns how many."""
         kept = np.ones(len(block), dtype=bool)
         for partition, end in block.ends.items():
-            own = block.partitions == partition
-            kept[own] = block.offsets[own] >= self._nexts.get(partition, end)
+            kept &= (block.partitions != partition) | (block.offsets >= self._nexts.get(partition, end))
         if len(wanted := block.where(kept)):
             self._nexts |= wanted.ends
             self._keep((*self._blocks, read(wanted) if read else wanted))

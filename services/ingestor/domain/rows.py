@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import compress
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -28,6 +29,7 @@ from shared.records import (
     StreamDecoder,
     check_year,
 )
+from shared.spans import Spans
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -110,7 +112,7 @@ class DataReader:
         self._plain = PlainReader(spec)
 
     def rows(self, block: Block) -> tuple[pa.Table, list[RefusedRecord]]:
-        plain = self._plain.read(block.values)
+        plain = self._plain.read(block.spans)
         if plain is None or not plain.any:
             return self._decoded(block, range(len(block)))[:2]
         rows = self._table(plain, block)
@@ -145,13 +147,14 @@ class DataReader:
 
 
 def _column(feature: Feature, numbers: NDArray[np.float64]) -> pa.Array:
-    """A row or column of the stream matrix as the values that were sent, on its own: it may be a view; NaN is null."""
+    """A row or column of the stream matrix as the values that were sent; NaN is null. Numbers in a row stay in place."""
     missing = np.isnan(numbers)
+    mask = missing if missing.any() else None  # with one it takes four times as long
     if isinstance(feature, BoolFeature):
-        return pa.array(numbers == 1, mask=missing)
+        return pa.array(numbers == 1, mask=mask)
     if not isinstance(feature, CategoryFeature):
-        return pa.array(numbers.copy(), mask=missing)
-    codes = pa.array(np.where(missing, 0, numbers).astype(np.int32), mask=missing)
+        return pa.array(np.ascontiguousarray(numbers), mask=mask)
+    codes = pa.array(np.where(missing, 0, numbers).astype(np.int32), mask=mask)
     return pa.array(feature.values, pa.string()).take(codes)
 
 
@@ -259,9 +262,8 @@ def _times(records: Iterable[Record | LabelRecord | Prediction]) -> pa.Array:
 
 
 def _keyed(block: Block, rows: pa.Table, accepted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    keys = pa.array(block.keys, pa.binary()).filter(pa.array(accepted))
-    same = pc.fill_null(pc.equal(keys, rows["entity"].combine_chunks().cast(pa.binary())), False)
-    return np.asarray(same, dtype=bool)
+    keys = block.keys if accepted.all() else list(compress(block.keys, accepted.tolist()))
+    return Spans(keys).same(rows["entity"].combine_chunks())
 
 
 def _text(label: bool | str | None) -> str | None:
