@@ -147,7 +147,7 @@ class DataReader:
 
 
 def _column(feature: Feature, numbers: NDArray[np.float64]) -> pa.Array:
-    """A row or column of the stream matrix as the values that were sent; NaN is null. Numbers in a row stay in place."""
+    """A row or column of the stream matrix as the values that were sent; NaN is null. Numbers in a row stay there."""
     missing = np.isnan(numbers)
     mask = missing if missing.any() else None  # with one it takes four times as long
     if isinstance(feature, BoolFeature):
