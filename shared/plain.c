@@ -107,11 +107,14 @@ static const uint8_t *number(const uint8_t *at, const uint8_t *end, double *valu
     ptrdiff_t digits = *first == '0' ? 0 : at - first;
     if (digits > 18) return NULL;
     if (at < end && *at == '.') {
-        first = ++at;
+        const uint8_t *point = ++at;
         at = past_digits(at, end, &mantissa);
-        digits += at - first;
-        if (at == first || digits > 18) return NULL;
-        power = (int)(first - at);
+        if (at == point) return NULL;
+        if (!digits && at - point > 18) /* zeros that lead do not count */
+            for (first = point; first < at && *first == '0'; first++) digits--;
+        digits += at - point;
+        if (digits > 18) return NULL;
+        power = (int)(point - at);
     }
     if (at < end && (*at == 'e' || *at == 'E')) {
         at++;

@@ -26,18 +26,21 @@ class _Library:
 class Spans:
     """Of n texts, None where there is none: where each begins, and its size in bytes; `bytes` is that of all.
 
-    `addresses` and `sizes` are int64 of shape (n,); both are 0 for None. They are good for as long as this lives.
+    `addresses` and `sizes` are int64 of shape (n,); both are 0 for None. They are good for as long as this lives; there
+    are no addresses where spans.c has not been compiled.
     """
+
+    addresses: NDArray[np.int64] | None
 
     def __init__(self, texts: Sequence[bytes | None]) -> None:
         self._held = list(texts)
         self._library = native(_Library)
         count = len(self._held)
-        self.addresses, self.sizes = np.zeros(count, np.int64), np.zeros(count, np.int64)
         if self._library is None:
-            self.sizes[:] = [len(text or b"") for text in self._held]
+            self.addresses, self.sizes = None, np.array([len(text or b"") for text in self._held], np.int64)
             self.bytes = int(self.sizes.sum())
         else:
+            self.addresses, self.sizes = np.empty(count, np.int64), np.empty(count, np.int64)
             places = self.addresses.ctypes.data, self.sizes.ctypes.data
             self.bytes = self._library.spans(self._held, count, *places)
 
@@ -50,8 +53,9 @@ class Spans:
         >>> Spans([b"a", None, b"c", b""]).same(pa.array(["a", "b", "d", ""])).tolist()
         [True, False, False, True]
         """
+        assert texts.type == pa.string()
         assert len(texts) == len(self)
-        if self._library is None or not len(self):
+        if self._library is None or self.addresses is None or not len(self):
             return self.same_by_python(texts)
         _, offsets, letters = texts.buffers()
         found = np.empty(len(self), np.bool_)

@@ -19,6 +19,7 @@ from services.ingestor.parking import Parking
 from services.ingestor.settings import Settings
 from shared.tables import Epoch, Tables, append, compact, schema_of
 
+_UNREAD_ROWS = 50_000  # whole records take five times as much memory as their rows
 log = logging.getLogger(__name__)
 
 
@@ -76,12 +77,18 @@ class Intake:
         limits = self._settings
         return self.committing.ready(now) and (
             self._leaving is not None
-            or self._buffer.due(now, rows=limits.commit_rows, bytes=limits.commit_bytes, seconds=limits.commit_seconds)
+            or self._buffer.due(now, rows=self._rows, bytes=limits.commit_bytes, seconds=limits.commit_seconds)
         )
 
     def enough(self, coming: int = 0) -> bool:
         """Whether a commit's worth waits, with so many records that are being read."""
-        return self._buffer.full(rows=self._settings.commit_rows - coming, bytes=self._settings.commit_bytes)
+        return self._buffer.full(rows=self._rows - coming, bytes=self._settings.commit_bytes)
+
+    @property
+    def _rows(self) -> int:
+        """So many are a commit's worth."""
+        most = self._settings.commit_rows
+        return most if self._proven else min(most, _UNREAD_ROWS)
 
     def at_limit(self, coming: int = 0) -> bool:
         """Whether it must not be given more than these: a table that is held gets none, its partitions are paused."""

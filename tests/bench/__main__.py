@@ -39,7 +39,12 @@ def main() -> None:
         metavar="NAME",
         help=f"some of {', '.join(NAMES)}; all these when none is named; or {', '.join(AT_LENGTH)}",
     )
-    parser.add_argument("--events", type=int, default=1_000_000, help="how many a benchmark of rates takes in a turn")
+    parser.add_argument(
+        "--events",
+        type=int,
+        default=1_000_000,
+        help="how many a benchmark of rates takes in a turn, three times as many to ingest",
+    )
     parser.add_argument("--minutes", type=float, default=20, help="how long the soak goes on")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()

@@ -28,6 +28,7 @@ from services.ingestor.messages import BATCH, client_settings
 from shared.reading import envelope_of
 from shared.settings import KafkaSettings
 from tests.bench.figures import Figure, middle_of
+from tests.bench.scorer import put
 from tests.integration import ingestor_parts as parts
 
 FEATURES = tuple(f"x{number}" for number in range(12))
@@ -74,9 +75,7 @@ def _feed(topic: str, events: int) -> None:
         entity = f"machine-{number % 4000}"
         features = said[number % len(said)]
         value = f'{{"id":"e{number}","entity":"{entity}","time":"2013-01-01T00:00:00Z","features":{{{features}}}}}'
-        writer.produce(topic, value, entity)
-        if number % 10_000 == 0:
-            writer.poll(0)
+        put(writer, topic, value.encode(), entity)
     assert writer.flush(120) == 0
 
 

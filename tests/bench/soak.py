@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,7 +27,7 @@ from confluent_kafka import Producer
 from scipy.stats import theilslopes
 
 from cli.client import Registry
-from cli.demonstration.lags import Lags
+from cli.demonstration.lags import Lags, Monitor
 from compose.embedded.services import processes
 from compose.embedded.stack import Stack
 from schemas.topics import DATA, LABELS
@@ -41,7 +40,7 @@ NAME, PARTITIONS, ENTITIES = "soak", 4, 4000
 LABEL_SECONDS = 30
 BEHIND_SECONDS = 6.0  # more than a commit's two seconds, its writing, and a compaction
 NEAR_SECONDS = 3.0
-BACKLOG = 1_000_000  # an epoch of each table: its rows are written twice, as in the long run (shared/tables.py)
+BACKLOG = 1_000_000  # an epoch of each table (shared/tables.py)
 WARM_SHARE = 0.25  # of the time: five minutes of twenty
 _SAMPLE_SECONDS = 2.0
 _TICK_SECONDS = 0.01
@@ -96,7 +95,7 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
             with feed.going(rate):
                 await _calm(lags, feed)
                 sent, waited = feed.sent, feed.waited
-                samples = await _watched(stack, seconds, feed, partial(_behind, lags), say)
+                samples = await _watched(stack, seconds, feed, lambda: _behind(lags, lags.monitor()), say)
             restarts = {each.name: each.restarts for each in stack.supervisor.status() if each.restarts}
     own = {each.name for each in runs}
     say(f"fed {feed.sent - sent:,} events, waited {feed.waited - waited:.0f} s; restarts: {restarts or 'none'}")
@@ -148,16 +147,16 @@ async def _calm(lags: Lags, feed: "Feed") -> None:
     """Until the monitor measures all again, and no longer the sample that it took of the backlog."""
 
     def measures_all() -> bool:
-        feed.wait_or_go(_behind(lags))
         monitor = lags.monitor()
+        feed.wait_or_go(_behind(lags, monitor))
         return monitor is not None and monitor.sampling == 1
 
     await until(measures_all, 2 * _LIMIT_SECONDS, every=_SAMPLE_SECONDS)
 
 
-def _behind(lags: Lags) -> int:
+def _behind(lags: Lags, monitor: Monitor | None) -> int:
     """Events that the last of the consumers has before it; the monitor counts data, labels and predictions."""
-    return max(records // (3 if name == "monitor" else 1) for name, records in lags.behind(lags.monitor()).items())
+    return max(records // (3 if name == "monitor" else 1) for name, records in lags.behind(monitor).items())
 
 
 def _through(lags: Lags) -> set[str]:

@@ -222,6 +222,7 @@ def test_a_usual_record_is_plain() -> None:
     usual = [
         _record(),
         _record(load="0.12345678901234567"),
+        _record(load="0.0012345678901234567"),
         _record(open="null"),
         _record(time='"2013-01-01T00:00:00.5+01:00"'),
     ]
@@ -230,7 +231,7 @@ def test_a_usual_record_is_plain() -> None:
     plain = PlainReader(STREAM).read(Spans([*usual, *odd]))
 
     assert plain is not None, "plain.c was not compiled: is there a C compiler?"
-    assert plain.usual.tolist() == [True] * 4 + [False] * 4
+    assert plain.usual.tolist() == [True] * 5 + [False] * 4
     assert not PlainReader(STREAM).read(Spans([_record(load="9"), _record(hue='"green"')])).usual.any()  # type: ignore[union-attr]
 
 

@@ -7,6 +7,8 @@ import numpy as np
 
 from services.ingestor.domain.blocks import Block, ReadBlock, Refused
 
+_NOWHERE = 2**63 - 1  # an offset that no record has
+
 
 def astray(starts: Mapping[int, int], committed: Mapping[int, int]) -> set[int]:
     """Partitions whose rows must be dropped: they do not start where the table's transactions end.
@@ -87,8 +89,9 @@ class Buffer:
     def add(self, block: Block, now: float, read: Callable[[Block], ReadBlock] | None = None) -> int:
         """Take what has a place and does not lie before it: what does is in the table already. Returns how many."""
         kept = np.ones(len(block), dtype=bool)
-        for partition, end in block.ends.items():
-            kept &= (block.partitions != partition) | (block.offsets >= self._nexts.get(partition, end))
+        for partition in block.ends:
+            first = self._nexts.get(partition, _NOWHERE)
+            kept &= (block.partitions != partition) | (block.offsets >= first)
         if len(wanted := block.where(kept)):
             self._nexts |= wanted.ends
             self._keep((*self._blocks, read(wanted) if read else wanted))

@@ -147,13 +147,13 @@ class DataReader:
 
 
 def _column(feature: Feature, numbers: NDArray[np.float64]) -> pa.Array:
-    """A row or column of the stream matrix as the values that were sent; NaN is null. Numbers in a row stay there."""
+    """A row or column of the stream matrix as the values that were sent, on its own: it may be a view; NaN is null."""
     missing = np.isnan(numbers)
     mask = missing if missing.any() else None  # with one it takes four times as long
     if isinstance(feature, BoolFeature):
         return pa.array(numbers == 1, mask=mask)
     if not isinstance(feature, CategoryFeature):
-        return pa.array(np.ascontiguousarray(numbers), mask=mask)
+        return pa.array(numbers.copy(), mask=mask)
     codes = pa.array(np.where(missing, 0, numbers).astype(np.int32), mask=mask)
     return pa.array(feature.values, pa.string()).take(codes)
 
