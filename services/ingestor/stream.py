@@ -76,8 +76,7 @@ class Stream:
             Fatal: a guarantee could be broken by going on.
             KafkaException: the consumer is beyond repair.
         """
-        gc.freeze()
-        gc.set_threshold(*_LOOK_FOR_CYCLES)
+        look_seldom_for_cycles()
         try:
             while True:
                 await self._turn()
@@ -288,6 +287,12 @@ class Stream:
                 with suppress(KafkaException):
                     self._consumer.commit(offsets=places, asynchronous=True)
                     self._shown[topic] = ends
+
+
+def look_seldom_for_cycles() -> None:
+    """Of what Python has in memory, and of what comes."""
+    gc.freeze()
+    gc.set_threshold(*_LOOK_FOR_CYCLES)
 
 
 def _named(partitions: list[TopicPartition]) -> str:
