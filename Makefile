@@ -54,7 +54,7 @@ NATIVE := shared/libnative.so
 # -O3 makes trees.c slower; no multiplication may be fused with what is added to it
 $(NATIVE): shared/lines.c shared/plain.c shared/spans.c shared/trees.c
 	@rm -f $@
-	$(CC) -O2 -std=c11 -ffp-contract=off -Wall -Wextra -shared -fPIC -o $@ $^ -lm || echo "without a C compiler scorers are slower, and tests fail"
+	$(CC) -O2 -std=c11 -ffp-contract=off -Wall -Wextra -shared -fPIC -o $@ $^ -lm || echo "without a C compiler scorers and ingestors are slower, and tests fail"
 
 $(VENV)/.installed: requirements.lock pyproject.toml | $(UV) $(NATIVE)
 	test -x $(RUN)/python || $(UV) venv --python-preference only-system --python ">=3.11,<3.14" $(VENV)

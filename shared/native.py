@@ -35,9 +35,9 @@ def native(bind: Callable[[Native], Bound]) -> Bound | None:
     """What a module binds of the library as it was compiled for this code; None where it was not."""
     try:
         if _LIBRARY.stat().st_mtime < max(source.stat().st_mtime for source in _SOURCES):
-            log.warning("%s is of other sources, so scorers are slower; `make` compiles it", _LIBRARY)
+            log.warning("%s is of other sources, so scorers and ingestors are slower; `make` compiles it", _LIBRARY)
             return None
         return bind(Native())
     except (OSError, AttributeError) as error:
-        log.warning("%s is not compiled, so scorers are slower: %s", _LIBRARY, error)
+        log.warning("%s is not compiled, so scorers and ingestors are slower: %s", _LIBRARY, error)
         return None

@@ -37,10 +37,10 @@ class Intake:
 
     One thread at a time fills the buffer or learns of partitions, another commits: what is being committed has left the
     buffer, and whoever gives a partition away waits until that commit has succeeded or failed. Memory holds at most
-    two commits' worth of rows, each of up to two batches more where it is bytes that are the limit.
+    two commits' worth of its rows, each of up to two batches more where it is bytes that are the limit.
 
-    Records are read as they are taken, while they are at hand; but after partitions were taken over only with their
-    first commit: a record that ends its reader so comes to stand in some life's first commit, where deaths are counted.
+    Records are read as they are taken, while they are at hand; but those that come before the first commit after a
+    takeover is made are read only as they are committed, where deaths are counted, as some record may end its reader.
     """
 
     def __init__(self, source: Source, *, tables: Tables, parking: Parking, settings: Settings) -> None:

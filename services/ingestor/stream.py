@@ -32,7 +32,7 @@ from shared.tables import Tables
 _TAKE_SECONDS = 0.2
 _LOOK_UP_SECONDS = 1.0
 _PLACE_ATTEMPTS = 20
-_LOOK_FOR_CYCLES = (200_000, 50, 1000)  # waiting records are none, and to look through them took half the time
+_LOOK_FOR_CYCLES = (200_000, 50, 1000)  # records form none, and to look through them took half the time
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 

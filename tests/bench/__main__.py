@@ -43,7 +43,7 @@ def main() -> None:
         "--events",
         type=int,
         default=1_000_000,
-        help="how many a benchmark of rates takes in a turn, three times as many to ingest",
+        help="how many a benchmark of rates takes in a turn; ingest three times, poison a tenth, shapes a twentieth",
     )
     parser.add_argument("--minutes", type=float, default=20, help="how long the soak goes on")
     parser.add_argument("--json", type=Path, help="write the figures here too")

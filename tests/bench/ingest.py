@@ -2,9 +2,9 @@
 
 The workload: 12 floats, JSON events, 4 partitions; validated, profiled, committed to a Delta table on S3 exactly once
 and announced. The bare consumer only counts what it is given, before the ingestor and after it; the round in the middle
-counts. It is a process that has imported what an ingestor imports, and Python looks for cycles in it as in any; how
-fast it is with as few looks as an ingestor takes is said, too. Each is measured while it is under way: the consumer
-from the first message it is given, the ingestor from its first commit to the last but one.
+counts. The consumer is a process that has imported what an ingestor imports, and Python looks for cycles in it as in
+any; how fast it is with as few looks as an ingestor takes is said, too. Each is measured while it is under way: the
+consumer from the first message it is given, the ingestor from its first commit to the last but one.
 """
 
 import asyncio
