@@ -384,16 +384,15 @@ def _written(schema: pa.Schema) -> WriterProperties:
 
     Statistics by which rows are found: nobody looks for those with a feature in some range.
     """
-    plain = [field.name for field in schema if not pa.types.is_string(field.type) or field.name in _UNIQUE]
-    unsought = {field.name for field in schema if field.name.startswith(COLUMN_PREFIX)}
     return WriterProperties(
         compression="ZSTD",
         compression_level=1,
         column_properties={
-            name: ColumnProperties(
-                dictionary_enabled=name not in plain, statistics_enabled="NONE" if name in unsought else None
+            field.name: ColumnProperties(
+                dictionary_enabled=pa.types.is_string(field.type) and field.name not in _UNIQUE,
+                statistics_enabled="NONE" if field.name.startswith(COLUMN_PREFIX) else None,
             )
-            for name in unsought.union(plain)
+            for field in schema
         },
     )
 
