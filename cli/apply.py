@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.client import fail, registry
+from cli.client import fail, registry, show_table, table
 from schemas.declarations import DeclarationsInvalid, parse
 
 Json = dict[str, Any]
@@ -34,11 +33,10 @@ def apply(
     """
     texts = {file: _text(file) for file in files}
     _check(texts)
-    console = Console()
     with registry("operator", actor=actor) as client:
         for file, text in texts.items():
             answer = client.apply(text, source=str(file), reason=reason, dry_run=dry_run)
-            console.print(changes(answer["changes"], dry_run=dry_run))
+            show_table(changes(answer["changes"], dry_run=dry_run))
 
 
 def _text(file: Path) -> str:
@@ -62,13 +60,12 @@ def _check(texts: dict[Path, str]) -> None:
 
 def changes(made: list[Json], *, dry_run: bool) -> Table:
     """One row a stream or model; below it what changes, field by field."""
-    table = Table("what", "verdict", "revision", "changes", title="would apply" if dry_run else "applied")
-    table.title_justify = "left"
+    shown = table("what", "verdict", "revision", "changes", title="would apply" if dry_run else "applied")
     for change in made:
         colour = _COLOURS[change["verdict"]]
         lines = [f"{field['field']}: {field['old']!r} → {field['new']!r}" for field in change["fields"]]
         lines += [f"topic {topic}" for topic in change["topics"]]
         verdict = f"[{colour}]{change['verdict']}[/]"
         what = escape(f"{change['kind']} {change['name']}")
-        table.add_row(what, verdict, str(change["revision"]), escape("\n".join(lines)))
-    return table
+        shown.add_row(what, verdict, str(change["revision"]), escape("\n".join(lines)))
+    return shown

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaException, Producer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.client import settings
+from cli.client import counted, settings
 from schemas.topics import DATA, LABELS, MAX_RECORD_BYTES
 from shared.errors import Refusal
 from shared.settings import KafkaSettings
@@ -62,7 +62,9 @@ def backfill(
     total = sum(source.rows for source in sources)
     rows = islice(merge(*(source.read(order) for order, source in enumerate(sources))), start_row, None)
     _publish(producer, rows, start_row, total)
-    console.print(f"{max(total - start_row, 0)} records sent; what breaks the contract: modelbus dead-letters list")
+    console.print(
+        f"{counted(max(total - start_row, 0), 'record')} sent; what breaks the contract: modelbus dead-letters list"
+    )
 
 
 _PRODUCER: Final = {

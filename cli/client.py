@@ -13,13 +13,15 @@ import httpx
 import typer
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
-from rich.console import Console
+from rich.box import HEAVY_HEAD
+from rich.console import Console, RenderableType
+from rich.table import Column, Table
 
 Role = Literal["viewer", "operator", "approver"]
 ROLES: Final[tuple[Role, ...]] = ("viewer", "operator", "approver")
 Json = dict[str, Any]
 Settings = TypeVar("Settings", bound=BaseSettings)
-_NO_STACK: Final = "no stack runs here; start one with `modelbus up`, or set"
+_PIPE_COLUMNS: Final = 10_000
 _TIMEOUT_SECONDS = 60.0  # topics are made while the caller waits
 
 
@@ -117,7 +119,12 @@ def _url(environment: Mapping[str, str]) -> str:
         return url
     if port := environment.get("MODELBUS_REGISTRY_HTTP_PORT"):
         return f"http://127.0.0.1:{port}"
-    raise RegistryError(f"{_NO_STACK} MODELBUS_REGISTRY_URL and a token")
+    raise RegistryError(f"{_no_stack(environment)} MODELBUS_REGISTRY_URL and a token")
+
+
+def _no_stack(environment: Mapping[str, str]) -> str:
+    folder = environment.get("MODELBUS_FOLDER", ".modelbus")
+    return f"no stack runs in {folder}; start one with `modelbus up`, name its folder (--stack), or set"
 
 
 def _token(role: Role, environment: Mapping[str, str]) -> str:
@@ -168,7 +175,26 @@ def settings(of: type[Settings]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = f"{of.model_config['env_prefix']}{first['loc'][0]}".upper()
-        fail(f"{_NO_STACK} {name}" if first["type"] == "missing" else f"{name}: {first['msg']}")
+        fail(f"{_no_stack(os.environ)} {name}" if first["type"] == "missing" else f"{name}: {first['msg']}")
+
+
+def table(*names: str, title: str | None = None, frame: bool = True) -> Table:
+    """With these columns; what is too wide is folded, nothing is cut."""
+    columns = (Column(name, overflow="fold") for name in names)
+    return Table(*columns, title=title, title_justify="left", box=HEAVY_HEAD if frame else None, pad_edge=frame)
+
+
+def show_table(made: RenderableType) -> None:
+    """As wide as the terminal; as wide as it is where another program reads."""
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _PIPE_COLUMNS
+    console.print(made)
+
+
+def counted(number: int, what: str) -> str:
+    """Such as `1 record` or `1,200 records`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def say(words: str) -> None:

@@ -6,12 +6,10 @@ from typing import Annotated, Final
 
 import typer
 from pydantic import TypeAdapter, ValidationError
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from cli import redrive as redriving
-from cli.client import fail
+from cli.client import counted, fail, say, show_table, table
 from cli.letters import Letter, Mark, Reason, Wanted, printable, read
 from cli.orders import Actor
 from schemas.durations import Duration
@@ -44,15 +42,15 @@ def list_letters(
     wanted = Wanted(stream=stream, topic=topic, service=service, reason=reason, since=_time(since))
     found, marks, count = _newest(wanted, limit)
     columns = ("letter", "record", "reason", "by", "written", "redriven", "bytes", "error")
-    table = Table(*columns, box=None, pad_edge=False)
+    made = table(*columns, frame=False)
     for letter in found.values():
         redriven = f"to {marks[letter.name].copy}" if letter.name in marks else "–"
         written = letter.written.isoformat(sep=" ", timespec="seconds")
         cells = (letter.place, letter.name, letter.reason, letter.service, written, redriven)
         size = str(len(letter.value or b""))
-        table.add_row(*(Text(printable(cell), overflow="fold") for cell in (*cells, size, letter.error)))
-    Console().print(table)
-    Console().print(f"{len(found)} of {count} records", highlight=False)
+        made.add_row(*(Text(printable(cell)) for cell in (*cells, size, letter.error)))
+    show_table(made)
+    say(f"{len(found):,} of {counted(count, 'record')}")
 
 
 def _newest(wanted: Wanted, limit: int) -> tuple[dict[str, Letter], dict[str, Mark], int]:
@@ -95,10 +93,11 @@ def show_letter(
     if letter.truncated:
         size = _text(dict(letter.headers)["dlq-truncated"])
         facts.append(("cut", f"the value as it was sent had {size} bytes"))
-    table = Table(box=None, show_header=False, pad_edge=False)
+    made = table("fact", "value", frame=False)
+    made.show_header = False
     for fact, value in facts:
-        table.add_row(Text(printable(fact)), Text(printable(value), overflow="fold"))
-    Console().print(table)
+        made.add_row(Text(printable(fact)), Text(printable(value)))
+    show_table(made)
 
 
 def _find(name: str) -> tuple[Letter, Mark | None]:

@@ -21,7 +21,7 @@ def told(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The measures in words."""
     yield "deployments", str(found["deployments"])
     yield "lead time", _span(found["lead_seconds"], "from a training's request to champion, the median")
-    yield "deployment frequency", _number(found["per_week"], ".3g", " a week")
+    yield "deployment frequency", _number(found["per_week"], ",.2f", " a week")
     yield "change failure rate", _number(found["failure_rate"], ".1%", f", {found['failures']} were taken back")
     yield "time to restore", _span(found["restore_seconds"], "from a bad champion to the one before, the median")
 

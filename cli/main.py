@@ -1,5 +1,6 @@
 """The `modelbus` command."""
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,6 +63,7 @@ def find_stack(
     ] = Path(".modelbus"),
 ) -> None:
     """Commands that talk to a running stack find it by its folder, or by MODELBUS_* settings in the environment."""
+    os.environ["MODELBUS_FOLDER"] = str(stack)
     stack_env.load(stack)
 
 

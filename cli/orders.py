@@ -7,7 +7,7 @@ import typer
 
 from cli.client import Role, registry, say
 
-VERSION_LIMIT = 2**31 - 1
+_VERSION_LIMIT = 2**31 - 1
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 Model = Annotated[str, typer.Argument(help="The model's name.")]
 Version = Annotated[str, typer.Argument(metavar="MODEL:VERSION", help="A version, such as flight-delay:3.")]
@@ -101,10 +101,16 @@ def version_path(version: str) -> str:
     Raises:
         typer.BadParameter: it is not MODEL:VERSION.
     """
-    model, _, number = version.rpartition(":")
-    if not model or not number.isdecimal() or not 1 <= int(number) <= VERSION_LIMIT:
+    if (parts := version_parts(version)) is None:
         raise typer.BadParameter(f"expected MODEL:VERSION, such as flight-delay:3, got {version!r}")
-    return f"/models/{_name(model)}/versions/{int(number)}"
+    return f"/models/{parts[0]}/versions/{parts[1]}"
+
+
+def version_parts(version: str) -> tuple[str, int] | None:
+    """Model and number; None when it is not MODEL:VERSION."""
+    model, _, number = version.rpartition(":")
+    fits = is_model_name(model) and number.isdecimal() and 1 <= int(number) <= _VERSION_LIMIT
+    return (model, int(number)) if fits else None
 
 
 def _still_needed(version: dict[str, Any]) -> str:

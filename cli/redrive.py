@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.client import RegistryError, actor_name, fail, say, settings
+from cli.client import RegistryError, actor_name, counted, fail, say, settings
 from cli.letters import Letter, Mark, Wanted, printable, read
 from cli.redriver import Redriver, batches
 from cli.verdicts import Verdicts
@@ -57,9 +57,9 @@ def redrive(wanted: Wanted, *, anyway: bool, dry_run: bool, yes: bool, actor: st
     if dry_run or not survey.due:
         return
     if not yes:
-        typer.confirm(f"Redrive {len(survey.due)} records?", abort=True)
+        typer.confirm(f"Redrive {counted(len(survey.due), 'record')}?", abort=True)
     done = _run(wanted, survey, actor_name(actor))
-    say(f"{done} records redriven")
+    say(f"{counted(done, 'record')} redriven")
     if (named := len(set(wanted.origins))) > done:
         fail(f"{named - done} of those named were not")
 
@@ -103,7 +103,7 @@ def _impossible(letter: Letter) -> str | None:
 def _say(survey: Survey) -> None:
     for (topic, reason, service), count in sorted(survey.kinds.items()):
         _print(f"{count} of {topic}, {reason}, parked by {service}")
-    counts = [f"{len(survey.due)} records to redrive"]
+    counts = [f"{counted(len(survey.due), 'record')} to redrive"]
     for words, short, names in (
         ("was redriven before", "redriven before", survey.before),
         ("cannot be redriven", "cannot be", survey.cannot),

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cli.client import Registry, fail, registry, say, settings
+from cli.client import Registry, fail, registry, say, settings, show_table, table
 from cli.evidence import words_of
 from cli.orders import Model, Version, model_path, version_path
 from cli.radius import Part, Served, total
@@ -46,8 +46,10 @@ def show(
     live = {"serving": declared["serving"], "awaiting": [], "rollout": None}
     revision = declared["serving"]["rollout_revision"]
     say(f"{model} at revision {revision}: champion {champion(live)}, challenger {challenger(live)}")
+    if not found:
+        say("no version has been rolled out yet; `modelbus status` tells what came of its last run")
     for rollout, policy in zip(reversed(found), reversed(policies), strict=True):
-        Console().print(_steps(rollout))
+        show_table(_steps(rollout))
         for line in (*words_of(rollout, policy), *_end(rollout)):
             say(line)
 
@@ -61,15 +63,15 @@ def _policy(client: Registry, rollout: Json) -> Policy:
 def _steps(rollout: Json) -> Table:
     title = f"\nversion {rollout['version']}, since {rollout['started_at'][:19]}"
     columns = ("revision", "at", "phase", "champion", "challenger", "share", "switched (partition@offset)", "reason")
-    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
+    made = table(*columns, title=title, frame=False)
     for step in rollout["steps"]:
         switched = " ".join(f"{each}@{offset}" for each, offset in sorted(step["switched"].items(), key=_number))
         frozen = " (frozen)" if step["frozen"] else ""
         tried = f"v{step['challenger']}" if step["challenger"] else "–"
         cells = (str(step["revision"]), step["at"][:19], step["phase"] + frozen, f"v{step['champion']}", tried,
                  f"{step['share']:.0%}", switched or "nowhere yet", step["reason"])  # fmt: skip
-        table.add_row(*map(escape, cells))
-    return table
+        made.add_row(*map(escape, cells))
+    return made
 
 
 def _number(switched: tuple[str, int]) -> int:
@@ -113,7 +115,7 @@ def blast_radius(
         typer.echo(json.dumps(said, indent=2))
         return
     if parts:
-        Console().print(_table(parts))
+        show_table(_table(parts))
     for line in _sum(version, served, whole, withdrawn):
         say(line)
 
@@ -160,12 +162,12 @@ def _take(part: Part, batch: list[Message], served: Served) -> None:
 
 def _table(parts: dict[int, Part]) -> Table:
     columns = ("partition", "predictions", "as champion", "as canary", "input offsets", "entities", "event times")
-    table = Table(*columns, box=None, pad_edge=False)
+    made = table(*columns, frame=False)
     for partition, part in parts.items():
         arms = (f"{part.arms[arm]:,}" for arm in ("champion", "canary"))
         offsets = f"{part.first_offset}–{part.last_offset}" if part.predictions else "–"
-        table.add_row(str(partition), f"{part.predictions:,}", *arms, offsets, f"{len(part.entities):,}", _times(part))
-    return table
+        made.add_row(str(partition), f"{part.predictions:,}", *arms, offsets, f"{len(part.entities):,}", _times(part))
+    return made
 
 
 def _times(part: Part) -> str:

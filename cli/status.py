@@ -1,14 +1,15 @@
 """`modelbus status`: everything at a glance."""
 
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Table
 
-from cli.client import registry
+from cli.client import registry, say, show_table, table
 
 Json = dict[str, Any]
 
@@ -22,11 +23,13 @@ def status(
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
-        Console().print(overview(found))
+        show_table(overview(found))
+        for line in came_to_nothing(found["models"]):
+            say(line)
 
 
 def overview(found: Json) -> RenderableType:
-    """The registry's /status as tables; used live by the demo too."""
+    """The registry's /status as tables."""
     if not found["streams"]:
         return "nothing is declared yet; try `modelbus apply FILE`"
     parts = [models(found["models"])]
@@ -40,13 +43,12 @@ def overview(found: Json) -> RenderableType:
 def models(found: list[Json]) -> Table:
     """One row a model: champion, challenger, run, quality, alerts."""
     names = ("model", "stream", "champion", "challenger", "last run", "last window", "alerts")
-    table = Table(*(Column(name, overflow="fold") for name in names), title="models")
-    table.title_justify = "left"
+    made = table(*names, title="models")
     for model in found:
         cells = (model["name"], model["stream"], champion(model), challenger(model), run(model["run"]),
                  window(model["window"]), str(len(model["open_alerts"]) or "–"))  # fmt: skip
-        table.add_row(*map(escape, cells))
-    return table
+        made.add_row(*map(escape, cells))
+    return made
 
 
 def champion(model: Json) -> str:
@@ -82,6 +84,15 @@ def run(found: Json | None) -> str:
     return f"{found['state']}{version}{reason}{failure}"
 
 
+def came_to_nothing(found: list[Json]) -> Iterator[str]:
+    """Why the last run of a model brought no version that may serve, and where all of it stands."""
+    for model in found:
+        last = model["run"]
+        if last and last["state"] in {"rejected", "failed"}:
+            card = f"; `modelbus card {model['name']}:{last['version']}` tells more" if last["version"] else ""
+            yield f"{model['name']}: the last run was in vain: {last['explanation']}{card}"
+
+
 def window(found: Json | None) -> str:
     """Such as `v3 #12: roc_auc 0.912, roc_auc 0.905 estimated without labels, 2 drifted`."""
     if found is None:
@@ -112,22 +123,20 @@ def estimate(found: Json) -> str:
 
 def tables(found: list[Json]) -> Table:
     """One row a table: version, rows, the event time it reaches."""
-    table = Table("table", "version", "rows", "rejected", "until", title="tables")
-    table.title_justify = "left"
+    made = table("table", "version", "rows", "rejected", "until", title="tables")
     for each in found:
         until = (each["time_max"] or "–")[:16]
-        table.add_row(
+        made.add_row(
             escape(each["name"]), str(each["version"]), f"{each['rows_total']:,}", str(each["rejected_total"]), until
         )
-    return table
+    return made
 
 
 def alerts(found: list[Json]) -> Table:
     """Every alert that holds; its name tells model, kind and version."""
-    table = Table("alert", "severity", "since", "what", title="alerts")
-    table.title_justify = "left"
+    made = table("alert", "severity", "since", "what", title="alerts")
     for model in found:
         for alert in model["open_alerts"]:
             cells = (alert["alert"], alert["severity"], alert["raised_at"][:16], alert["explanation"])
-            table.add_row(*map(escape, cells))
-    return table
+            made.add_row(*map(escape, cells))
+    return made

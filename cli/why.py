@@ -6,14 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import registry, show
-from cli.orders import VERSION_LIMIT, is_model_name
+from cli.orders import version_parts
 
 Json = dict[str, Any]
 
 
 def why(
     prediction: Annotated[
-        str, typer.Argument(metavar="PREDICTION_ID", help="A prediction's id, such as e1@flight-delay:3.")
+        str, typer.Argument(metavar="PREDICTION", help="Its id, such as e1@flight-delay:3, or MODEL:VERSION alone.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
@@ -25,7 +25,7 @@ def why(
 
 
 def version_of(prediction: str) -> tuple[str, int]:
-    """Model and version inside a prediction's id; event ids may hold any sign.
+    """Model and version inside a prediction's id, or alone; event ids may hold any sign.
 
     >>> version_of("a@b:1@flight-delay:3")
     ('flight-delay', 3)
@@ -33,12 +33,12 @@ def version_of(prediction: str) -> tuple[str, int]:
     Raises:
         typer.BadParameter: it is not a prediction's id.
     """
-    event, _, name = prediction.rpartition("@")
-    model, _, number = name.rpartition(":")
-    if not event or not is_model_name(model) or not number.isdecimal() or not 1 <= int(number) <= VERSION_LIMIT:
-        expected = "<event id>@<model>:<version>, such as e1@flight-delay:3"
+    event, at, name = prediction.rpartition("@")
+    parts = version_parts(name)
+    if parts is None or (at and not event):
+        expected = "[<event id>@]<model>:<version>, such as e1@flight-delay:3"
         raise typer.BadParameter(f"expected a prediction's id, {expected}; got {prediction!r}")
-    return model, int(number)
+    return parts
 
 
 def told(found: Json) -> Iterator[tuple[str, str]]:

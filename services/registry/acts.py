@@ -197,9 +197,12 @@ class Acts:
             NotAwaited: there is nothing that could be rolled back or promoted.
         """
         async with unit_of_work(self.pool, "registry") as work:
-            found = await _locked_model(Store(work.connection), model)
+            store = Store(work.connection)
+            found = await _locked_model(store, model)
             if order == "rollback" and found.champion is None:
                 raise NotAwaited(f"{model} has no champion yet; there is nothing to roll back")
+            if order == "rollback" and found.challenger is None and await store.former(model) is None:
+                raise NotAwaited(f"{model} has no champion before version {found.champion} to go back to")
             if order == "promote" and found.challenger is None:
                 raise NotAwaited(f"{model} has no challenger; there is nothing to promote")
             said = RolloutOrdered(model=model, order=order, actor=word.actor, reason=word.reason)

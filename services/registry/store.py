@@ -15,6 +15,7 @@ from schemas.events.trainer import ModelTrained, TrainingFailed, TrainingProgres
 from schemas.events.validator import ModelRejected, ModelValidated
 from schemas.specs import ModelSpec, StreamSpec
 from services.registry.domain.audit import BEGINNING, Entry, Row, seal
+from services.registry.domain.delivery import former
 from services.registry.domain.plan import Change, Declared
 from services.registry.domain.stages import NEEDING, Passage
 from shared import queries
@@ -243,6 +244,11 @@ class Store:
         if event.challenger is None:  # became champion untried, as the first does
             await self.end_rollout(event.model, tried, outcome="promoted", reason=event.reason, at=at)
         return event.revision
+
+    async def former(self, model: str) -> int | None:
+        """The champion that a rollback brings back; None without one that may still go live. There is a champion."""
+        version = former([(row["at"], row["champion"]) for row in await self._rows("read_champions", model)])
+        return None if version is None or (await self.stages(model)).get(version) == "retired" else version
 
     async def end_rollout(
         self, model: str, version: int, *, outcome: str, reason: str, at: datetime

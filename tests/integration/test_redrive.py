@@ -178,7 +178,7 @@ def test_a_dry_run_and_a_no_change_nothing(parked: Parked) -> None:
     no = run("redrive", "--stream", parked.name, "--anyway", entered="n\n")
 
     assert (dry.exit_code, no.exit_code) == (0, 1)
-    assert "1 records to redrive" in dry.output
+    assert "1 record to redrive" in dry.output
     assert everything(parked.topic) == []
 
 
@@ -201,7 +201,7 @@ async def test_what_todays_declaration_would_refuse_again_is_said_and_left_out_u
     assert [each.exit_code for each in (named, some, rest, asked_for)] == [1, 1, 0, 0]
     assert "--anyway takes along what would die again" in named.output
     assert "1 of those named were not" in some.output
-    assert "1 records to redrive; 1 redriven before; 2 left out, as they would die again" in rest.output
+    assert "1 record to redrive; 1 redriven before; 2 left out, as they would die again" in rest.output
     for name in (wrong, poison):
         assert f"{name} is left out, as it would die again: " in rest.output
     assert written == {sound: 1, halting: 1}

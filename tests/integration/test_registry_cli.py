@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli.main import app as modelbus
+from schemas.events.monitor import AlertRaised
 from services.registry.acts import Acts
 from services.registry.api import api
 from services.registry.app import MIGRATIONS
@@ -19,7 +20,7 @@ from services.registry.reading import Reading
 from shared.health import serve
 from shared.settings import HttpSettings, KafkaSettings
 from tests.conftest import PoolFor
-from tests.integration.registry_kit import NOW, STREAM, changed, declare, hear, model, requested, validated
+from tests.integration.registry_kit import NOW, STREAM, changed, declare, hear, model, rejected, requested, validated
 from tests.integration.test_registry_api import DECLARED, SETTINGS, TOKENS
 
 Run = Callable[..., Awaitable[Result]]
@@ -64,6 +65,30 @@ async def test_status_shows_who_serves_and_for_scripts_the_answer_itself(run: Ru
     assert "flood" in shown.stdout
     assert "v2 canary 25%" in shown.stdout
     assert json.loads(as_json.stdout)["models"][0]["serving"]["challenger"] == 2
+
+
+async def test_a_run_in_vain_is_told_with_its_reason_and_where_more_stands(run: Run, pool: asyncpg.Pool) -> None:
+    await hear(pool, requested("run"))
+    await hear(pool, rejected("run"))
+
+    status, rollouts = await run("status"), await run("rollouts", "show", "flood")
+
+    assert "flood: the last run was in vain: roc_auc failed; `modelbus card flood:1` tells more\n" in status.stdout
+    assert "no version has been rolled out yet" in rollouts.stdout
+
+
+async def test_another_program_reads_tables_as_wide_as_they_are(
+    run: Run, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS")
+    await hear(pool, requested("run"))
+    words = "level moved " * 20
+    raised = {"model": "flood", "alert": "flood-drift-v1-7", "kind": "drift", "severity": "warning"}
+    await hear(pool, AlertRaised(**raised, features=("level",), explanation=words, raised_at=NOW))
+
+    shown = await run("status")
+
+    assert words in shown.stdout
 
 
 async def test_what_was_live_at_an_instant_is_told_with_its_reasons(run: Run, pool: asyncpg.Pool) -> None:

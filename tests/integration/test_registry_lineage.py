@@ -147,11 +147,15 @@ async def test_what_the_store_does_not_give_is_said_and_the_rest_is_told(run: Ru
 async def test_an_id_that_names_no_version_is_refused_with_what_was_expected(run: Run, pool: asyncpg.Pool) -> None:
     await hear(pool, validated("a"))
 
-    for wrong in ("flood:1", "e1@flood", "@flood:1", "e1@flood:x", "e1@../audit:1", "e1@flood:99999999999"):
+    for wrong in ("flood", "e1@flood", "@flood:1", "e1@flood:x", "e1@../audit:1", "e1@flood:99999999999"):
         refused = await run(wrong)
-        assert (refused.exit_code, "<event id>@<model>:<version>" in refused.stderr) == (2, True), wrong
+        assert (refused.exit_code, "[<event id>@]<model>:<version>" in refused.stderr) == (2, True), wrong
     unknown, undeclared = await run("e1@flood:9"), await run("e1@drought:1")
 
+    alone, of_prediction = await run("flood:1"), await run("e1@flood:1")
+
     assert (unknown.exit_code, undeclared.exit_code) == (1, 1)
+    assert alone.stdout == of_prediction.stdout
+    assert "flood:1, awaiting approval" in alone.stdout
     assert unknown.stderr == "flood has no version 9; expected one of its versions: 1 to 1\n"
     assert undeclared.stderr == "model 'drought' is not known\n"

@@ -252,6 +252,21 @@ async def test_orders_need_something_to_order(pool: asyncpg.Pool) -> None:
     assert [each.id for each in await said(pool)] == [event_id]
 
 
+async def test_a_rollback_needs_a_champion_to_go_back_to(pool: asyncpg.Pool) -> None:
+    for run in ("a", "b"):
+        await register(pool, run)
+    await hear(pool, changed(1, "serving", 1))
+    with pytest.raises(NotAwaited, match="no champion before version 1"):
+        await acts(pool).order("flood", "rollback", ANN)
+
+    await hear(pool, changed(2, "serving", 2))
+    await acts(pool).order("flood", "rollback", ANN)
+    await hear(pool, changed(3, "serving", 1))
+
+    with pytest.raises(NotAwaited, match="no champion before version 1"):
+        await acts(pool).order("flood", "rollback", ANN)
+
+
 async def test_a_rollout_is_told_step_by_step_to_its_end(pool: asyncpg.Pool) -> None:
     for run in ("a", "b"):
         await register(pool, run)

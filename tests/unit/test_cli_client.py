@@ -20,8 +20,10 @@ def closed_port() -> int:
 
 
 def test_without_a_stack_the_registry_cannot_be_found() -> None:
-    with pytest.raises(RegistryError, match="no stack runs here"):
+    with pytest.raises(RegistryError, match=r"no stack runs in \.modelbus;"):
         Registry("viewer", environment={})
+    with pytest.raises(RegistryError, match="no stack runs in elsewhere;"):
+        Registry("viewer", environment={"MODELBUS_FOLDER": "elsewhere"})
 
 
 def test_a_higher_roles_token_will_do_and_a_lower_ones_will_not() -> None:
@@ -36,7 +38,7 @@ def test_a_higher_roles_token_will_do_and_a_lower_ones_will_not() -> None:
 @pytest.mark.parametrize(
     ("environment", "told"),
     [
-        ({}, "no stack runs here; start one with `modelbus up`, or set MODELBUS_KAFKA_BOOTSTRAP_SERVERS"),
+        ({}, "name its folder (--stack), or set MODELBUS_KAFKA_BOOTSTRAP_SERVERS"),
         (
             {"BOOTSTRAP_SERVERS": "k:1", "SECURITY_PROTOCOL": "sasl_ssl"},
             "MODELBUS_KAFKA_SECURITY_PROTOCOL: Input should",

@@ -54,6 +54,17 @@ def reigns(steps: Sequence[tuple[datetime, int]]) -> Iterator[Reign]:
         before = champion
 
 
+def former(steps: Sequence[tuple[datetime, int]]) -> int | None:
+    """The champion that a rollback brings back: the one before, unless this one was itself brought back.
+
+    >>> t = datetime(2026, 1, 1)
+    >>> [former([(t, version) for version in champions]) for champions in ([1], [1, 2], [1, 2, 1], [1, 2, 1, 3])]
+    [None, 1, None, 1]
+    """
+    *before, last = reigns(steps)
+    return before[-1].version if before and not last.restored else None
+
+
 def delivery(steps: Sequence[tuple[datetime, int]], requested: Mapping[int, datetime], now: datetime) -> Delivery:
     """`requested`: when the training of each version was asked for."""
     found = list(reigns(steps))
