@@ -4,6 +4,7 @@ Events of 12 floats, each with its label half a minute later, so that the model 
 services themselves; from 3,300 a second on more wait than the monitor holds, so that it keeps a sample. Saturation is
 the rate of whichever of scorer, ingestor and monitor is last through a backlog with labels. Where the machine becomes
 slower than it was then, half of that is no longer half: feeding waits until whoever has fallen behind is near again.
+The gateway is asked meanwhile, one row after the other.
 """
 
 import asyncio
@@ -14,14 +15,15 @@ import resource
 import threading
 import time
 from argparse import Namespace
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import httpx
 import numpy as np
 from confluent_kafka import Producer
 from scipy.stats import theilslopes
@@ -44,6 +46,7 @@ BACKLOG = 1_000_000  # as many rows as an epoch of a table may have (shared/tabl
 WARM_SHARE = 0.25  # of the time: five minutes of twenty
 _SAMPLE_SECONDS = 2.0
 _TICK_SECONDS = 0.01
+_ASK_SECONDS = 0.1
 _LIMIT_SECONDS = 300
 _CONSUMERS = 3
 _CHUNK = 1000
@@ -95,11 +98,16 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
             with feed.going(rate):
                 await _calm(lags, feed)
                 sent, waited = feed.sent, feed.waited
-                samples = await _watched(stack, seconds, feed, lambda: _behind(lags, lags.monitor()), say)
+                async with _asking(stack.environment) as asked:
+                    samples = await _watched(stack, seconds, feed, lambda: _behind(lags, lags.monitor()), say)
             restarts = {each.name: each.restarts for each in stack.supervisor.status() if each.restarts}
     own = {each.name for each in runs}
     say(f"fed {feed.sent - sent:,} events, waited {feed.waited - waited:.0f} s; restarts: {restarts or 'none'}")
-    return [_figure(name, found, seconds, own=name in own) for name, found in samples.items()]
+    say(f"the gateway answered {asked[httpx.codes.OK]:,} of {asked.total():,} requests")
+    return [
+        *(_figure(name, found, seconds, own=name in own) for name, found in samples.items()),
+        Figure(what="processes begun anew", unit="times", ours=sum(restarts.values()), most=0),
+    ]
 
 
 def _figure(name: str, found: list[tuple[float, float]], seconds: float, *, own: bool) -> Figure:
@@ -189,6 +197,30 @@ async def _watched(stack: Stack, seconds: float, feed: "Feed", behind: Callable[
             say(f"minute {said}: " + ", ".join(f"{name} {found[-1][1]:.0f}" for name, found in samples.items()) + " MB")
         await asyncio.sleep(_SAMPLE_SECONDS)
     return samples
+
+
+@asynccontextmanager
+async def _asking(environment: Mapping[str, str]) -> AsyncIterator[Counter[int]]:
+    """One row a request, beside what is fed; counts the answers by their status."""
+    url = f"http://127.0.0.1:{environment['MODELBUS_GATEWAY_HTTP_PORT']}/v2/models/{NAME}/infer"
+    said, answered = {"Authorization": f"Bearer {environment['MODELBUS_GATEWAY_CALLER_TOKEN']}"}, Counter[int]()
+    inputs = [{"name": name, "shape": [1], "datatype": "FP64", "data": [0.5]} for name in FEATURES]
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        while True:
+            entity = f"machine-{answered.total() % ENTITIES}"
+            answer = await client.post(url, json={"parameters": {"entity": entity}, "inputs": inputs})
+            answered[answer.status_code] += 1
+            await asyncio.sleep(_ASK_SECONDS)
+
+    async with httpx.AsyncClient(headers=said, timeout=_LIMIT_SECONDS) as client:
+        asking = asyncio.create_task(ask(client))
+        try:
+            yield answered
+        finally:
+            asking.cancel()
+            with suppress(asyncio.CancelledError):
+                await asking
 
 
 def _resident_mb(pid: int) -> float:
