@@ -19,7 +19,7 @@ from services.deployer.places import Where
 from shared.errors import Fatal
 from shared.settings import KafkaSettings
 
-_OFFSETS_EVERY_SECONDS = 0.1
+OFFSETS_EVERY_SECONDS = 0.1
 _STALE_SECONDS, _STALE_PAUSE_SECONDS = 1.0, 0.02
 _SETTINGS = {
     "enable.idempotence": True,
@@ -60,7 +60,7 @@ class Deliveries(Commits):
         began = time.perf_counter()
         self._flush()
         self._note(package.offsets)
-        if time.monotonic() - self._committed_at > _OFFSETS_EVERY_SECONDS and not self._commit_offsets():
+        if time.monotonic() - self._committed_at > OFFSETS_EVERY_SECONDS and not self._commit_offsets():
             return False
         metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - began)
         return True

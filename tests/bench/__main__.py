@@ -43,10 +43,10 @@ def main() -> None:
         "--events",
         type=int,
         default=1_000_000,
-        help="how many a benchmark of rates takes in a turn; ingest three times, poison a tenth, shapes a twentieth",
+        help="how many a benchmark of rates takes in a turn; ingest three times, shapes a twentieth",
     )
     parser.add_argument("--minutes", type=float, default=20, help="how long the soak goes on")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where the figures are written, too")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - {*NAMES, *AT_LENGTH}:
         parser.error(f"expected some of {', '.join(NAMES)}, got {', '.join(sorted(unknown))}")
@@ -56,9 +56,8 @@ def main() -> None:
         say("starts")
         found[name] = asyncio.run(import_module(f"tests.bench.{name.replace('-', '_')}").measure(arguments, say))
         console.print(table_of(found[name]))
-    if arguments.json:
-        said = {name: [figure.as_json() for figure in figures] for name, figures in found.items()}
-        arguments.json.write_text(json.dumps(said, indent=1) + "\n")
+    said = {name: [figure.as_json() for figure in figures] for name, figures in found.items()}
+    arguments.json.write_text(json.dumps(said, indent=1) + "\n")
     raise SystemExit(any(figure.holds is False for figures in found.values() for figure in figures))
 
 

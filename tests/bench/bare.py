@@ -1,7 +1,7 @@
 """The ceilings, as child processes: loops that consume, write constant records of a prediction's size, and commit.
 
 Tuned as the scorer is: the same client settings, the same batches, the transaction of a large batch beside the next.
-Without transactions they are the loop that everybody writes: each batch's offsets are committed once it is delivered.
+Without transactions each batch is delivered before the next, and offsets are committed as seldom as a scorer's.
 They decode nothing, score nothing, route nothing, count nothing.
 """
 
@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -18,6 +19,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from schemas.topics import DATA, PREDICTIONS
 from services.deployer.committing import PRODUCER
 from services.deployer.consuming import CONSUMER
+from services.deployer.deliveries import OFFSETS_EVERY_SECONDS
 from services.deployer.settings import ScorerSettings
 from shared.settings import KafkaSettings
 from tests.scoring_world import ROOT
@@ -63,6 +65,8 @@ class _Loop:
         group = {"group.id": group_of(stream, guarantee), "queued.min.messages": 4 * self._batch}
         self._consumer = Consumer(kafka.librdkafka() | CONSUMER | group)
         self._consumer.subscribe([DATA.of(stream)])
+        self._delivered: dict[int, TopicPartition] = {}  # what is not committed yet
+        self._committed_at = 0.0
         self._thread, self._in_flight = ThreadPoolExecutor(1), Future[None]()
         self._in_flight.set_result(None)
         if self._transactional:
@@ -78,6 +82,7 @@ class _Loop:
             if messages:
                 self._write(messages)
         self._in_flight.result()
+        self._commit()
         self._consumer.close()
 
     def _take(self, seconds: float, most: int) -> list[Any]:
@@ -114,7 +119,14 @@ class _Loop:
 
     def _deliver(self, offsets: list[TopicPartition]) -> None:
         self._producer.flush(10)
-        self._consumer.commit(offsets=offsets, asynchronous=False)
+        self._delivered |= {each.partition: each for each in offsets}
+        if time.monotonic() > self._committed_at + OFFSETS_EVERY_SECONDS:
+            self._commit()
+
+    def _commit(self) -> None:
+        if self._delivered:
+            self._consumer.commit(offsets=list(self._delivered.values()), asynchronous=False)
+        self._delivered, self._committed_at = {}, time.monotonic()
 
 
 def main() -> None:

@@ -1,40 +1,45 @@
-"""The ceiling of `ingest`, as a child process: an ingestor that does nothing with what its client hands it.
+"""The ceiling of `ingest`, as a child process: the same client, and nothing is done with what it hands over.
 
-It has imported what an ingestor imports, and Python looks for cycles as in any process; `--seldom`: as in an ingestor.
+Alone it has imported nothing but the client. `--as-ingestor`: it has imported what an ingestor imports, and Python
+looks for cycles as in any process; `--seldom`: and as seldom as in an ingestor.
 """
 
 import argparse
+import json
 import time
+from importlib import import_module
+from typing import Any
 
 from confluent_kafka import Consumer
-
-from services.ingestor import app, stream  # noqa: F401  # it imports the rest
-from services.ingestor.messages import BATCH, client_settings
-from shared.settings import KafkaSettings
 
 _LIMIT_SECONDS = 240
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.consuming", description=__doc__)
+    parser.add_argument("--settings", type=json.loads, required=True, help="the client's, as JSON")
+    parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--topic", required=True)
     parser.add_argument("--events", type=int, required=True)
+    parser.add_argument("--as-ingestor", action="store_true")
     parser.add_argument("--seldom", action="store_true")
     arguments = parser.parse_args()
+    if arguments.as_ingestor or arguments.seldom:
+        import_module("services.ingestor.app")
     if arguments.seldom:
-        stream.look_seldom_for_cycles()
-    print(_rate(arguments.topic, arguments.events))  # noqa: T201  # the result
+        import_module("services.ingestor.stream").look_seldom_for_cycles()
+    print(_rate(arguments.settings, arguments.topic, arguments.events, arguments.batch))  # noqa: T201  # the result
 
 
-def _rate(topic: str, events: int) -> float:
+def _rate(settings: dict[str, Any], topic: str, events: int, batch: int) -> float:
     """Messages a second, from the first to the last of so many."""
-    consumer = Consumer(client_settings(KafkaSettings()) | {"group.id": f"bare-{time.monotonic_ns()}"})
+    consumer = Consumer(settings | {"group.id": f"bare-{time.monotonic_ns()}"})
     consumer.subscribe([topic])
     first, done = 0.0, 0
     deadline = time.monotonic() + _LIMIT_SECONDS
     while done < events:
         assert time.monotonic() < deadline, f"{done} of {events}"
-        messages = consumer.consume(BATCH, 0.2)
+        messages = consumer.consume(batch, 0.2)
         first = first or (time.perf_counter() if messages else 0.0)
         done += len(messages)
     seconds = time.perf_counter() - first

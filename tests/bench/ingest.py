@@ -3,11 +3,13 @@
 The workload: 12 floats, JSON events, 4 partitions; validated, profiled, committed to a Delta table on S3 exactly once
 and announced. The bare consumer only counts what it is given, before the ingestor and after it; the round in the middle
 counts. The consumer is a process that has imported what an ingestor imports, and Python looks for cycles in it as in
-any; how fast it is with as few looks as an ingestor takes is said, too. Each is measured while it is under way: the
-consumer from the first message it is given, the ingestor from its first commit to the last but one.
+any; how fast it is with as few looks as an ingestor takes, and with nothing imported, is said, too. So is what one
+record in a hundred that is cut off costs the good ones. Each is measured while it is under way: the consumer from the
+first message it is given, the ingestor from its first commit to the last but one.
 """
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
@@ -27,6 +29,7 @@ from compose.embedded.stack import Stack
 from schemas.events.ingestor import DatasetCommitted
 from schemas.specs import FloatFeature, Label, StreamSpec
 from schemas.topics import DATA, INGESTOR
+from services.ingestor.messages import BATCH, client_settings
 from shared.reading import envelope_of
 from shared.settings import KafkaSettings
 from tests.bench.figures import Figure, middle_of
@@ -42,6 +45,7 @@ STREAM = StreamSpec(
     label=Label(type="bool", delay=timedelta(hours=1)),
 )
 REPEATS = 3
+SPOILT_EVERY = 100
 _MANY = 3  # times the events of other benchmarks: of some seconds the first commits would be a third
 Say = Callable[[str], None]
 _LIMIT_SECONDS = 240
@@ -52,27 +56,61 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
     with TemporaryDirectory(prefix="modelbus-bench-") as folder:
         async with Stack(Path(folder), parts=frozenset({"kafka", "postgres", "s3"})) as stack:
             os.environ.update(stack.environment)
-            rounds, events = list[tuple[float, float, float]](), _MANY * arguments.events
+            rounds, events = list[_Round](), _MANY * arguments.events
             for turn in range(REPEATS):
                 say(f"round {turn + 1} of {REPEATS}, {events:,} events")
-                spec = await parts.apply(STREAM.model_copy(update={"stream": f"bench{turn}"}))
-                topic = DATA.of(spec.stream)
-                await asyncio.to_thread(_feed, topic, events)
-                before = await asyncio.to_thread(_bare, topic, events)
+                topic, spoilt = await _fed(f"bench{turn}", events), await _fed(f"spoilt{turn}", events, spoilt=True)
+                before = await asyncio.to_thread(_bare, topic, events, "--as-ingestor")
                 ours = await asyncio.to_thread(_ingested, Path(folder), topic, events)
-                after = await asyncio.to_thread(_bare, topic, events)
+                after = await asyncio.to_thread(_bare, topic, events, "--as-ingestor")
                 seldom = await asyncio.to_thread(_bare, topic, events, "--seldom")
-                say(f"{ours:,.0f} rows/s; bare {before:,.0f}, {after:,.0f} and {seldom:,.0f} messages/s")
-                rounds.append((ours, fmean((before, after)), seldom))
-    ours, bare, seldom = middle_of(rounds, lambda each: each[0] / each[1])
+                alone = await asyncio.to_thread(_bare, topic, events)
+                good = events - events // SPOILT_EVERY
+                rounds.append(
+                    _Round(
+                        ours=ours,
+                        bare=fmean((before, after)),
+                        seldom=seldom,
+                        alone=alone,
+                        spoilt=await asyncio.to_thread(_ingested, Path(folder), spoilt, good),
+                    )
+                )
+                say(", ".join(f"{name} {rate:,.0f}" for name, rate in rounds[-1]._asdict().items()) + " a second")
+    found = middle_of(rounds, lambda each: each.ours / each.bare)
+    spoilt_round = middle_of(rounds, lambda each: each.spoilt / each.ours)
     what = f"ingest into a table, one process, {len(FEATURES)} floats, against a bare consume"
     return [
-        Figure(what=what, unit="events/s", ours=ours, ceiling=bare, least=0.5),
-        Figure(what=f"{what} that seldom looks for cycles", unit="events/s", ours=ours, ceiling=seldom),
+        Figure(what=what, unit="events/s", ours=found.ours, ceiling=found.bare, least=0.5),
+        Figure(what=f"{what} that seldom looks for cycles", unit="events/s", ours=found.ours, ceiling=found.seldom),
+        Figure(what=f"{what} that has imported nothing", unit="events/s", ours=found.ours, ceiling=found.alone),
+        Figure(
+            what=f"ingest of good ones beside one bad one in {SPOILT_EVERY}, against good ones alone",
+            unit="events/s",
+            ours=spoilt_round.spoilt,
+            ceiling=spoilt_round.ours,
+        ),
     ]
 
 
-def _feed(topic: str, events: int) -> None:
+class _Round(NamedTuple):
+    """Rows a second, and messages a second of bare consumers."""
+
+    ours: float
+    bare: float
+    seldom: float
+    alone: float
+    spoilt: float
+
+
+async def _fed(stream: str, events: int, *, spoilt: bool = False) -> str:
+    spec = await parts.apply(STREAM.model_copy(update={"stream": stream}))
+    topic = DATA.of(spec.stream)
+    await asyncio.to_thread(_feed, topic, events, spoilt=spoilt)
+    return topic
+
+
+def _feed(topic: str, events: int, *, spoilt: bool) -> None:
+    """Rows of numbers that come again, as readings do; some of what is spoilt lacks its end."""
     rng = np.random.default_rng(1)
     names = ",".join(f'"{name}":%.4f' for name in FEATURES)
     said = [names % tuple(row) for row in rng.normal(size=(1000, len(FEATURES))).tolist()]
@@ -81,13 +119,16 @@ def _feed(topic: str, events: int) -> None:
         entity = f"machine-{number % 4000}"
         features = said[number % len(said)]
         value = f'{{"id":"e{number}","entity":"{entity}","time":"2013-01-01T00:00:00Z","features":{{{features}}}}}'
-        put(writer, topic, value.encode(), entity)
+        bad = spoilt and number % SPOILT_EVERY == SPOILT_EVERY - 1
+        put(writer, topic, value.encode()[: -1 if bad else None], entity)
     assert writer.flush(120) == 0
 
 
-def _bare(topic: str, events: int, *seldom: str) -> float:
-    """Messages a second of an ingestor that does nothing with them."""
-    command = [sys.executable, "-m", "tests.bench.consuming", "--topic", topic, "--events", str(events), *seldom]
+def _bare(topic: str, events: int, *how: str) -> float:
+    """Messages a second of a process that does nothing with them."""
+    settings = json.dumps({name: value for name, value in client_settings(KafkaSettings()).items() if name != "logger"})
+    asked = ["--settings", settings, "--batch", str(BATCH), "--topic", topic, "--events", str(events)]
+    command = [sys.executable, "-m", "tests.bench.consuming", *asked, *how]
     return float(subprocess.run(command, cwd=parts.ROOT, check=True, capture_output=True, text=True).stdout)
 
 

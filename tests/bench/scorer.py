@@ -8,13 +8,13 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from confluent_kafka import Producer
@@ -23,20 +23,23 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import make_pipeline
 
 from compose.embedded.stack import Stack
-from schemas.events.parts import Artifact
+from schemas.events.deployer import RolloutChanged
+from schemas.events.parts import Artifact, Release
 from schemas.specs import FloatFeature, Label, ModelSpec, StreamSpec, Training
-from schemas.topics import DATA
+from schemas.topics import DATA, PREDICTIONS
 from services.deployer.consuming import GROUP
 from services.trainer.domain.graphs import graph_of
 from shared.kafka import control_topics, ensure_topics, model_topics, stream_topics
 from shared.matrix import Inputs, signature_of
 from shared.objects import Objects
+from shared.reading import Reader
 from shared.settings import KafkaSettings, S3Settings
 from tests.bench.figures import Say
 from tests.scoring_world import NOTHING, Offsets, World, changed, free_port, release_of, scorers, signed, until
 
 LIMIT_SECONDS = 600
 _SAMPLE_SECONDS = 0.02
+_READ_RECORDS = 10_000
 Event = tuple[str, bytes]  # key, value
 
 
@@ -83,6 +86,13 @@ def graph_on(stream: StreamSpec, inputs: Inputs, labels: NDArray[np.bool_], seed
     return graph_of(fitted, signature_of(stream, tuple(stream.features), ("false", "true")))
 
 
+class Took(NamedTuple):
+    """What a run of one scorer took: events a second of processor time, of all its threads, and memory at most."""
+
+    events_a_second: float
+    peak_mb: float
+
+
 @dataclass(kw_only=True)
 class Bench:
     """A running stack, and how far its streams are fed."""
@@ -91,6 +101,9 @@ class Bench:
     kafka: KafkaSettings
     objects: Objects
     fed: dict[str, int] = field(default_factory=dict)  # stream → events
+    models: dict[str, str] = field(default_factory=dict)  # model → its stream
+    worlds: dict[str, World] = field(default_factory=dict)  # by stream, to say what serves
+    took: list[Took] = field(default_factory=list)  # each run of one scorer
     say: Say
 
     async def serve(self, stream: StreamSpec, graphs: dict[str, bytes], reference: Artifact = NOTHING) -> None:
@@ -100,20 +113,57 @@ class Bench:
             topics += model_topics(self.kafka, name, stream.partitions)
         await ensure_topics(self.kafka, topics)
         models = [model_of(name, stream) for name in graphs]
-        world = World(stream=stream, models=models, kafka=self.kafka, objects=self.objects)
         for model in models:
-            artifact = self.objects.put_now(graphs[model.model])
-            release = release_of(1, model, stream, artifact)
-            candidate = release.candidate.model_copy(update={"reference": reference})
-            release = release.model_copy(update={"candidate": candidate})
-            world.say(changed(1, signed(release, graphs[model.model], self.objects.put_now)))
+            self._say(changed(1, self._release(1, model, stream, graphs[model.model], reference)))
+            self.models[model.model] = stream.stream
+
+    def try_beside(self, stream: StreamSpec, model: str, graph: bytes, challenger: bytes, share: float) -> None:
+        """From now on a second version answers this share of the entities; both score all of them."""
+        spec = model_of(model, stream)
+        first, second = (self._release(number, spec, stream, each) for number, each in ((1, graph), (2, challenger)))
+        self._say(changed(2, first, second, share))
+
+    def _release(
+        self, version: int, model: ModelSpec, stream: StreamSpec, graph: bytes, reference: Artifact = NOTHING
+    ) -> Release:
+        release = release_of(version, model, stream, self.objects.put_now(graph))
+        candidate = release.candidate.model_copy(update={"reference": reference})
+        return signed(release.model_copy(update={"candidate": candidate}), graph, self.objects.put_now)
+
+    def _say(self, event: RolloutChanged) -> None:
+        world = World(stream=event.stream_spec, models=[], kafka=self.kafka, objects=self.objects)
+        self.worlds.setdefault(world.stream.stream, world).say(event)
 
     async def scored(self, *streams: StreamSpec) -> float:
         """Events a second that one scorer commits of what is fed."""
         with scorers(self.folder) as [scorer]:
-            rate = await asyncio.to_thread(self.rate, GROUP, *streams)
+            pid, done, spent = scorer.process.pid, list[int](), list[float]()
+
+            def note(total: int) -> None:
+                done.append(total)
+                spent.append(_processor_seconds(pid))
+
+            rate = await asyncio.to_thread(self.rate, GROUP, *streams, note=note)
+            self.took.append(Took((done[-1] - done[0]) / (spent[-1] - spent[0]), _peak_mb(pid)))
             scorer.stop()
         return rate
+
+    async def all_predicted(self) -> None:
+        """Each model has answered every event that its stream was fed.
+
+        Raises:
+            AssertionError: a rate was one of something else.
+        """
+        for model, stream in self.models.items():
+            found = await asyncio.to_thread(self._predictions, model)
+            assert found == self.fed[stream], f"{model}: {found:,} predictions of {self.fed[stream]:,} events"
+
+    def _predictions(self, model: str) -> int:
+        topic = PREDICTIONS.of(model)
+        with Reader(self.kafka, "bench.reader", _READ_RECORDS) as reader:
+            return sum(
+                len(batch) for each, span in reader.spans(topic).items() for batch in reader.read(topic, each, *span)
+            )
 
     async def shared(self, stream: StreamSpec, events: Iterable[Event], processes: int) -> float:
         """As `scored`, by several that stand still, their partitions shared out, until all events are there."""
@@ -140,8 +190,8 @@ class Bench:
             self.fed[stream.stream] = self.fed.get(stream.stream, 0) + 1
         assert producer.flush(60) == 0
 
-    def rate(self, group: str, *streams: StreamSpec) -> float:
-        """Events a second that a group commits, from the first it does to the last that is fed."""
+    def rate(self, group: str, *streams: StreamSpec, note: Callable[[int], None] = lambda _: None) -> float:
+        """Events a second that a group commits, from the first it does to the last that is fed; `note` hears each."""
         offsets = Offsets(self.kafka, group, streams)
         start, end = offsets.total(), sum(self.fed[stream.stream] for stream in streams)
         seen: list[tuple[float, int]] = []
@@ -151,6 +201,7 @@ class Bench:
                 raise TimeoutError(f"{group}: {seen[-1:]} of {end}")
             if (total := offsets.total()) > (seen[-1][1] if seen else start):
                 seen.append((time.perf_counter(), total))
+                note(total)
             time.sleep(_SAMPLE_SECONDS)
         if len(seen) < 3:
             raise ValueError(f"{end - start} events are too few to time: they were committed in {len(seen)} steps")
@@ -171,6 +222,18 @@ async def running_bench(say: Say, *more: str) -> AsyncIterator[Bench]:
             yield Bench(folder=Path(folder), kafka=kafka, objects=objects, say=say)
     os.environ.clear()
     os.environ.update(before)
+
+
+def _processor_seconds(pid: int) -> float:
+    """Source: proc(5), stat: utime and stime."""
+    times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+
+
+def _peak_mb(pid: int) -> float:
+    """Source: proc(5), status."""
+    peak = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(peak.split()[1]) / 1024
 
 
 def events_of(stream: StreamSpec, first: int, count: int) -> Iterator[Event]:

@@ -18,27 +18,35 @@ from tests.bench.scorer import FEATURES, STREAM, Bench, Event, boosted, events_o
 from tests.scoring_world import ROOT
 
 ROUNDS = 5  # that count, after one in which the broker still compiles what it will run
+CANARY_SHARE = 0.1
 Events = Callable[[int], Iterator[Event]]
 Rates = dict[str, list[float]]
 
 
 async def measure(arguments: Namespace, say: Say) -> list[Figure]:
-    """Floats, one process and two, and the flights with their categories."""
+    """Floats, one process and two, and beside a canary; and the flights with their categories."""
     count = arguments.events
     flights, departures = _flights()
     async with running_bench(say) as bench:
-        await bench.serve(STREAM, {"bench": boosted(STREAM)})
+        graph = boosted(STREAM)
+        await bench.serve(STREAM, {"bench": graph})
         await bench.serve(flights, {"flight-delay": _boosted_flights(flights, departures)})
         floats = await _alternate(bench, STREAM, lambda first: events_of(STREAM, first, count), processes=(1, 2))
         delays = await _alternate(bench, flights, lambda first: islice(cycle(departures), count), processes=(1,))
+        bench.try_beside(STREAM, "bench", graph, boosted(STREAM, seed=1), CANARY_SHARE)
+        canary = await _alternate(bench, STREAM, lambda first: events_of(STREAM, first, count), processes=(1,))
+        await bench.all_predicted()
+    peak = max(each.peak_mb for each in bench.took)
     return [
         _figure(f"exactly once, one process, {len(FEATURES)} floats", floats, "1", "bare", least=0.75),
         _figure("two processes against one", floats, "2", "1", least=1),
         _figure("exactly once, one process, the flights", delays, "1", "bare", least=0.5),
+        _figure(f"the same floats, a canary of {CANARY_SHARE:.0%}, both versions score all", canary, "1", "bare"),
+        Figure(what="resident at most, one process with a backlog", unit="MB", ours=peak),
     ]
 
 
-def _figure(what: str, rates: Rates, ours: str, ceiling: str, *, least: float) -> Figure:
+def _figure(what: str, rates: Rates, ours: str, ceiling: str, *, least: float | None = None) -> Figure:
     turns = list(zip(rates[ours], rates[ceiling], strict=True))
     one, other = middle_of(turns, lambda turn: turn[0] / turn[1])
     return Figure(what=what, unit="events/s", ours=one, ceiling=other, least=least)

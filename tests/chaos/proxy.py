@@ -64,6 +64,7 @@ class Proxy:
     port: int = 0
     target: int = 0
     trap: Trap | None = None
+    touched: int = 0  # connections and pieces that its weather has met
     _weather: Weather = FAIR
     _weathers: list[Weather] = field(default_factory=list)
     _turned: asyncio.Event = field(default_factory=asyncio.Event)
@@ -96,6 +97,7 @@ class Proxy:
         for line in list(self._lines):
             if self._weather.refuses or (line.gaps and not self._weather.loses):
                 line.end()
+                self.touched += 1
 
     def reset(self) -> int:
         """End every connection there is; returns how many there were."""
@@ -113,6 +115,7 @@ class Proxy:
         line = _Line(writer, server)
         if self._weather.refuses:
             line.end()
+            self.touched += 1
             return
         self._lines.add(line)
         ways = partial(self._pump, line, "asks", reader, server), partial(self._pump, line, "answers", answers, writer)
@@ -143,11 +146,13 @@ class Proxy:
         return trap.loses == "asks"
 
     async def _passes(self, line: _Line, way: Way) -> bool:
+        delay_seconds = self._weather.delay_seconds if way == "answers" else 0.0
+        lost = way in self._weather.loses
+        self.touched += way in self._weather.holds or delay_seconds > 0 or lost
         while way in self._weather.holds:
             await self._turned.wait()
-        if way == "answers":
-            await asyncio.sleep(self._weather.delay_seconds)
-        lost = way in self._weather.loses
+        await asyncio.sleep(delay_seconds)
+        lost |= way in self._weather.loses
         line.gaps |= lost
         return not lost and not (line.muted and way == "answers")
 

@@ -4,12 +4,12 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field
 
 from tests.chaos.plan import Fault
-from tests.chaos.proxy import BOTH, Trap, Weather
+from tests.chaos.proxy import BOTH, Proxy, Trap, Weather
 from tests.chaos.world import START_SECONDS, World, aside
 from tests.scoring_world import free_port, until
 
@@ -77,8 +77,9 @@ class Striker:
 
     async def _join(self, struck: Struck) -> None:
         process = self._world.process(struck.fault.target)
-        async with aside(self._world.folder / "joined", process):
+        async with aside(self._world.folder / "joined", process) as starting:
             await asyncio.sleep(struck.fault.seconds)
+            struck.hit = starting.done() and starting.exception() is None
 
     async def _twin(self, struck: Struck) -> None:
         """Another process takes the slot of one that is frozen, which then goes on as if nothing had been."""
@@ -98,17 +99,13 @@ class Striker:
         struck.hit = False
 
     async def _outage(self, struck: Struck) -> None:
-        with ExitStack() as over:
-            for name, line in self._world.lines.items():
-                if name.endswith(f"/{struck.fault.target}"):
-                    over.enter_context(line.under(Weather(refuses=True)))
-            await asyncio.sleep(struck.fault.seconds)
+        lines = [line for name, line in self._world.lines.items() if name.endswith(f"/{struck.fault.target}")]
+        await _over(lines, Weather(refuses=True), struck)
 
     async def _weather(self, struck: Struck) -> None:
         fault = struck.fault
         weather = WEATHERS[fault.kind] if fault.kind in WEATHERS else Weather(delay_seconds=float(fault.detail))
-        with self._world.lines[fault.target].under(weather):
-            await asyncio.sleep(fault.seconds)
+        await _over([self._world.lines[fault.target]], weather, struck)
 
     async def _trap(self, struck: Struck) -> None:
         """Waits for the request; where its answer is lost, the client hears nothing for some time."""
@@ -125,6 +122,16 @@ class Striker:
             line.trap = None
         struck.hit = trap.sprung
         await asyncio.sleep(fault.seconds if trap.sprung else 0)
+
+
+async def _over(lines: Sequence[Proxy], weather: Weather, struck: Struck) -> None:
+    """As long as the fault lasts; it met something where a connection, or what goes over one, was touched."""
+    before = sum(line.touched for line in lines)
+    with ExitStack() as over:
+        for line in lines:
+            over.enter_context(line.under(weather))
+        await asyncio.sleep(struck.fault.seconds)
+    struck.hit = sum(line.touched for line in lines) > before
 
 
 def _sent(pid: int | None, number: signal.Signals) -> bool:

@@ -154,13 +154,13 @@ async def _declared(crew: Crew, folder: Path, stack: Stack, lines: Mapping[str, 
 
 
 @asynccontextmanager
-async def aside(folder: Path, process: Process) -> AsyncIterator[None]:
-    """One more process while the block runs, whether or not it becomes ready."""
+async def aside(folder: Path, process: Process) -> AsyncIterator[asyncio.Task[None]]:
+    """One more process while the block runs; the task is done when it is ready."""
     await asyncio.to_thread(folder.mkdir, exist_ok=True)
     supervisor = Supervisor(folder)
     starting = asyncio.create_task(supervisor.start(process))
     try:
-        yield
+        yield starting
     finally:
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)

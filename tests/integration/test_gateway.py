@@ -184,7 +184,8 @@ async def test_a_model_that_nobody_asks_any_more_is_not_listened_to_until_it_is_
 
 @pytest.mark.parametrize("aimed", [False, True])
 async def test_a_fuzzer_finds_no_server_error(served: Served, tmp_path: Path, aimed: bool) -> None:
-    _, running = served
+    world, running = served
+    before = len(world.predictions())
     schema = tmp_path / "openapi.json"
     described = await asyncio.to_thread(running.described)
     schema.write_text(json.dumps(aim(described) if aimed else described))
@@ -197,6 +198,7 @@ async def test_a_fuzzer_finds_no_server_error(served: Served, tmp_path: Path, ai
     fuzzed = await asyncio.to_thread(subprocess.run, command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert fuzzed.returncode == 0, fuzzed.stdout[-8000:]
+    assert not aimed or len(world.predictions()) > before, "no request was good enough to be answered"
 
 
 def aim(described: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,13 @@
 """A plan is a function of its seed, holds every sort of fault, and feeds what it was asked to."""
 
 from itertools import pairwise
+from typing import Any
+
+import pytest
 
 from tests.chaos.plan import Crew, brief, planned, rollouts, sorts
+from tests.chaos.report import Report
+from tests.chaos.striking import Struck
 
 CREW = Crew()
 
@@ -56,3 +61,14 @@ def test_rollouts_go_from_shadow_over_canary_to_champion_and_back() -> None:
         (1, None, 0.0), (1, 2, 0.0), (1, 2, 0.1), (1, 2, 0.25), (2, None, 0.0),
         (1, None, 0.0), (1, 3, 0.0), (1, 3, 0.1), (1, 3, 0.25),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("missed", "ok"), [(10, True), (11, False)])
+def test_a_run_says_nothing_where_too_few_faults_struck(missed: int, ok: bool) -> None:
+    plan = planned(1, faults=60, events=1000, crew=CREW)
+    log = [Struck(fault=fault, hit=number >= missed) for number, fault in enumerate(plan.faults)]
+    kept: dict[str, Any] = {"violations": [], "counts": {}, "restarts": {}, "seconds": {}, "longest_wait_seconds": 0.0}
+
+    assert Report(plan=plan, log=log, rested=True, **kept).ok is ok
+    assert not Report(plan=plan, log=log[:-1], rested=True, **kept).ok
+    assert not Report(plan=plan, log=log, rested=False, **kept).ok

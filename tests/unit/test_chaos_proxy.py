@@ -43,6 +43,7 @@ async def test_in_fair_weather_bytes_go_through(proxy: Proxy) -> None:
     reader, writer = await _connected(proxy)
 
     assert await _asked(reader, writer, b"hello") == b"hello"
+    assert proxy.touched == 0
     writer.close()
 
 
@@ -53,6 +54,7 @@ async def test_a_cut_line_ends_its_connections_and_takes_no_new_ones(proxy: Prox
         assert await _ended(reader)
         fresh, second = await _connected(proxy)
         assert await _ended(fresh)
+    assert proxy.touched == 2
     again, third = await _connected(proxy)
     assert await _asked(again, third, b"hello") == b"hello"
     for each in (writer, second, third):
@@ -67,6 +69,7 @@ async def test_what_is_held_arrives_afterwards(proxy: Proxy) -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reader.read(100), 0.2)
     assert await reader.read(100) == b"hello"
+    assert proxy.touched == 1
     writer.close()
 
 
@@ -81,6 +84,7 @@ async def test_where_answers_are_lost_the_server_hears_and_the_client_does_not(
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reader.read(100), 0.2)
     assert await _ended(reader)
+    assert proxy.touched == 2  # the answer, and its connection
     writer.close()
 
 
@@ -88,6 +92,7 @@ async def test_of_two_weathers_the_one_that_stays_is_what_it_is_like(proxy: Prox
     with proxy.under(Weather(refuses=True)):
         with proxy.under(Weather(delay_seconds=0.1)):
             pass
+        assert proxy.touched == 0
         reader, writer = await _connected(proxy)
         assert await _ended(reader)
     writer.close()
