@@ -59,13 +59,13 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
             rounds, events = list[_Round](), _MANY * arguments.events
             for turn in range(REPEATS):
                 say(f"round {turn + 1} of {REPEATS}, {events:,} events")
-                topic, spoilt = await _fed(f"bench{turn}", events), await _fed(f"spoilt{turn}", events, spoilt=True)
+                topic = await _fed(f"bench{turn}", events)
                 before = await asyncio.to_thread(_bare, topic, events, "--as-ingestor")
                 ours = await asyncio.to_thread(_ingested, Path(folder), topic, events)
                 after = await asyncio.to_thread(_bare, topic, events, "--as-ingestor")
                 seldom = await asyncio.to_thread(_bare, topic, events, "--seldom")
                 alone = await asyncio.to_thread(_bare, topic, events)
-                good = events - events // SPOILT_EVERY
+                spoilt, good = await _fed(f"spoilt{turn}", events, spoilt=True), events - events // SPOILT_EVERY
                 rounds.append(
                     _Round(
                         ours=ours,
