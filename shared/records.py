@@ -26,7 +26,7 @@ MAX_ID_LETTERS = 256
 MAX_NUMBER = float(np.finfo(np.float32).max)  # models read float32: what is larger would be infinite to them
 _YEARS = frozenset(range(2, 9999))  # the first and last of the calendar cannot be told in every time zone
 _MOST_NAMES = 20  # of features, in a message
-_NO_NUMBER = re.compile(rb"\b(NaN|-?Infinity|nan|-?inf)\b")
+_NO_NUMBER = re.compile(rb":\s*-?(NaN|Infinity|nan|inf)\b")
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # a thousand brackets are no JSON of ours
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_LETTERS)]
 Time = Annotated[datetime, Meta(tz=True)]
@@ -201,7 +201,7 @@ class _Codes(dict[Any, float]):
 def _named(error: Exception, value: bytes | None) -> str:
     """What is wrong with a record that is no JSON, with the usual reason for it."""
     if isinstance(error, msgspec.DecodeError) and (found := _NO_NUMBER.search(value or b"")):
-        return f"{error}; {found[0].decode()} is no JSON: leave the feature out, or say null"
+        return f"{error}; {found[1].decode()} is no JSON: leave the feature out, or say null"
     return str(error)
 
 

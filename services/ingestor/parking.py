@@ -27,6 +27,8 @@ def producer_of(kafka: KafkaSettings, name: str, seconds: int) -> Producer:
             "logger": log,
             "enable.idempotence": True,
             "delivery.report.only.error": True,
+            "linger.ms": 100,  # what is parked is flushed
+            "compression.type": "lz4",
             "message.max.bytes": MAX_RECORD_BYTES + DEAD_LETTER_ROOM_BYTES,
             "delivery.timeout.ms": seconds * 1000,
         }

@@ -24,7 +24,7 @@ from schemas.events.monitor import TrainingRequested
 from schemas.events.parts import Candidate, Cut
 from schemas.specs import ModelSpec, StreamSpec
 from services.ingestor.domain.blocks import Taken, block_of
-from services.ingestor.domain.rows import reader_of
+from services.ingestor.domain.rows import read, reader_of
 from services.ingestor.domain.sources import Source
 from services.ingestor.housekeeping import clean
 from services.trainer.app import CHILD
@@ -74,8 +74,9 @@ def committed(s3: S3Settings, example: Example) -> Cut:
         mine = [record for record in example.records if record.kind == told]
         taken = [Taken(0, offset, 0, record.key.encode(), record.value) for offset, record in enumerate(mine)]
         schema = schema_of(kind, example.stream)  # type: ignore[arg-type]  # of the two literals
-        rows, refused = reader_of(kind, example.stream, schema).rows(block_of(taken))  # type: ignore[arg-type]
-        assert not refused
+        reading = read(reader_of(kind, example.stream, schema), [block_of(taken)])  # type: ignore[arg-type]
+        rows = reading.rows
+        assert not reading.refused
         table, size = Tables(s3).ensure(kind, example.stream.stream, schema), len(rows) // COMMITS + 1  # type: ignore[arg-type]
         for number in range(COMMITS):
             append(table, rows.slice(number * size, size), {}, {})

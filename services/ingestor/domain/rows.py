@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import compress
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -50,12 +50,18 @@ class Reading:
     profile: dict[str, FeatureProfile]
 
 
+class Found(NamedTuple):
+    """What a block holds: the rows of `table`, or those that are `kept`, in order; and the refused by position."""
+
+    table: pa.Table
+    refused: list[RefusedRecord]
+    kept: NDArray[np.bool_] | None = None
+
+
 class RowReader(Protocol):
     """Reads the records of one topic; refusals are in the result, nothing is raised."""
 
-    def rows(self, block: Block) -> tuple[pa.Table, list[RefusedRecord]]:
-        """Rows of the accepted in order, and the refused by their position in the block."""
-        ...
+    def rows(self, block: Block) -> Found: ...
 
     def profile(self, rows: pa.Table) -> dict[str, FeatureProfile]: ...
 
@@ -73,24 +79,27 @@ def reader_of(kind: Kind, spec: StreamSpec, schema: pa.Schema) -> RowReader:
 
 def read_block(reader: RowReader, block: Block) -> ReadBlock:
     """What a block comes to."""
-    rows, whys = reader.rows(block)
-    accepted = np.ones(len(block), dtype=bool)
-    accepted[[why.position for why in whys]] = False
+    found = reader.rows(block)
+    accepted = np.ones(len(block), np.bool_)
+    accepted[[why.position for why in found.refused]] = False
     return ReadBlock(
         partitions=block.partitions,
         bytes=block.bytes,
-        rows=rows,
+        table=found.table,
+        kept=found.kept,
         accepted=accepted,
-        keyed=_keyed(block, rows, accepted),
-        refused=[Refused(block.origin(why.position), why.reason, why.error) for why in whys],
+        keyed=_keyed(block, found, accepted),
+        refused=[Refused(block.origin(why.position), why.reason, why.error) for why in found.refused],
     )
 
 
 def read(reader: RowReader, blocks: Iterable[Block | ReadBlock]) -> Reading:
     """What blocks come to together; columns that some were read without, by an earlier declaration, are null there."""
     parts = [block if isinstance(block, ReadBlock) else read_block(reader, block) for block in blocks]
-    empty = reader.rows(block_of([]))[0]
-    rows = pa.concat_tables([empty, *(part.rows for part in parts)], promote_options="default")
+    empty = reader.rows(block_of([])).table
+    rows = pa.concat_tables([empty, *(part.table for part in parts)], promote_options="default")
+    if any(part.kept is not None for part in parts):
+        rows = rows.filter(pa.array(np.concatenate([part.mask() for part in parts])))
     span = pc.min_max(rows["time"]).as_py()
     return Reading(
         rows=rows,
@@ -110,19 +119,24 @@ class DataReader:
         self._schema = schema
         self._decoder = StreamDecoder(spec)
         self._plain = PlainReader(spec)
+        self._nothing = schema.empty_table()
 
-    def rows(self, block: Block) -> tuple[pa.Table, list[RefusedRecord]]:
+    def rows(self, block: Block) -> Found:
         plain = self._plain.read(block.spans)
         if plain is None or not plain.any:
-            return self._decoded(block, range(len(block)))[:2]
+            return Found(*self._decoded(block, range(len(block)))[:2])
         rows = self._table(plain, block)
         if plain.all:
-            return rows, []
+            return Found(rows, [])
         others, refused, positions = self._decoded(block, np.flatnonzero(~plain.usual).tolist())
+        bad = [each.position for each in refused]
+        if not positions:
+            kept = np.ones(len(block), np.bool_)
+            kept[bad] = False
+            return Found(rows, refused, kept)
         order = np.arange(len(block))  # of the rows to be taken: those of the others stand behind the block's
         order[positions] = np.arange(len(block), len(block) + len(positions))
-        kept = pa.array(np.delete(order, [each.position for each in refused]))
-        return (pa.concat_tables([rows, others]) if positions else rows).take(kept), refused
+        return Found(pa.concat_tables([rows, others]).take(pa.array(np.delete(order, bad))), refused)
 
     def _table(self, plain: Plain, block: Block) -> pa.Table:
         features = [_column(each, plain.matrix[row]) for row, each in enumerate(self._spec.features.values())]
@@ -134,7 +148,7 @@ class DataReader:
         """Rows and refusals of the records at these places, and where the rows' records stand."""
         batch = self._decoder.decode([block.values[place] for place in places], places)
         if not batch.records:
-            return self._schema.empty_table(), batch.refused, []
+            return self._nothing, batch.refused, []
         features = [
             _column_as_sent(feature, name, batch, batch.matrix[:, index])
             for index, (name, feature) in enumerate(self._spec.features.items())
@@ -186,10 +200,10 @@ class LabelReader:
         self._schema = schema
         self._decode = LabelDecoder(spec).decode
 
-    def rows(self, block: Block) -> tuple[pa.Table, list[RefusedRecord]]:
+    def rows(self, block: Block) -> Found:
         records, positions, refused = _decoded(self._decode, block)
         labels = pa.array([record.label for record in records], self._schema.field("label").type)
-        return pa.table([*_identity(records, block, positions), labels], schema=self._schema), refused
+        return Found(pa.table([*_identity(records, block, positions), labels], schema=self._schema), refused)
 
     def profile(self, rows: pa.Table) -> dict[str, FeatureProfile]:
         return {"label": profile.of_column(rows["label"])}
@@ -201,7 +215,7 @@ class PredictionReader:
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
 
-    def rows(self, block: Block) -> tuple[pa.Table, list[RefusedRecord]]:
+    def rows(self, block: Block) -> Found:
         records, positions, refused = _decoded(_prediction, block)
         parts = dict(
             zip(("id", "entity", "time", "partition", "offset"), _identity(records, block, positions), strict=True)
@@ -214,7 +228,7 @@ class PredictionReader:
         }
         for name in ("event_id", "model", "version", "arm", "revision", "score", "flags"):
             parts[name] = [getattr(record, name) for record in records]
-        return pa.table(parts, schema=self._schema), refused
+        return Found(pa.table(parts, schema=self._schema), refused)
 
     def profile(self, rows: pa.Table) -> dict[str, FeatureProfile]:
         return {name: profile.of_column(rows[name]) for name in ("score", "label")}
@@ -261,9 +275,12 @@ def _times(records: Iterable[Record | LabelRecord | Prediction]) -> pa.Array:
     return pa.array([record.time - _EPOCH for record in records], pa.duration("us")).view(pa.timestamp("us", "UTC"))
 
 
-def _keyed(block: Block, rows: pa.Table, accepted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    keys = block.keys if accepted.all() else list(compress(block.keys, accepted.tolist()))
-    return Spans(keys).same(rows["entity"].combine_chunks())
+def _keyed(block: Block, found: Found, accepted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    entities = found.table["entity"].combine_chunks()
+    if found.kept is not None:  # the table has a row for each record, the refused too
+        return Spans(block.keys).same(entities)[found.kept]
+    keys = block.keys if accepted.all() else list(compress(block.keys, accepted.tobytes()))
+    return Spans(keys).same(entities)
 
 
 def _text(label: bool | str | None) -> str | None:
