@@ -1,7 +1,8 @@
 """The ceilings, as child processes: loops that consume, write constant records of a prediction's size, and commit.
 
 Tuned as the scorer is: the same client settings, the same batches, the transaction of a large batch beside the next.
-Without transactions each batch is delivered before the next, and offsets are committed as seldom as a scorer's.
+Without transactions they are the loop that everybody writes: each batch's offsets are committed once it is delivered;
+or, `--seldom`, as seldom as a scorer's.
 They decode nothing, score nothing, route nothing, count nothing.
 """
 
@@ -45,9 +46,12 @@ def group_of(stream: str, guarantee: str) -> str:
 class Bare:
     """A bare loop as a child process."""
 
-    def __init__(self, stream: str, *, guarantee: str = "exactly_once", value_bytes: int = 214) -> None:
+    def __init__(
+        self, stream: str, *, guarantee: str = "exactly_once", value_bytes: int = 214, seldom: bool = False
+    ) -> None:
         self.group = group_of(stream, guarantee)
         arguments = ["--stream", stream, "--guarantee", guarantee, "--value-bytes", str(value_bytes)]
+        arguments += ["--seldom"] if seldom else []
         self.process = subprocess.Popen([sys.executable, "-m", "tests.bench.bare", *arguments], cwd=ROOT)
 
     def stop(self) -> int:
@@ -56,7 +60,7 @@ class Bare:
 
 
 class _Loop:
-    def __init__(self, stream: str, guarantee: str, value_bytes: int) -> None:
+    def __init__(self, stream: str, guarantee: str, value_bytes: int, *, seldom: bool) -> None:
         kafka, self._batch = KafkaSettings(), ScorerSettings(http_port=0).batch_records
         self._transactional = guarantee == "exactly_once"
         self._record, self._topic = b"x" * value_bytes, PREDICTIONS.of(f"bare-{stream}")
@@ -66,7 +70,7 @@ class _Loop:
         self._consumer = Consumer(kafka.librdkafka() | CONSUMER | group)
         self._consumer.subscribe([DATA.of(stream)])
         self._delivered: dict[int, TopicPartition] = {}  # what is not committed yet
-        self._committed_at = 0.0
+        self._committed_at, self._every_seconds = 0.0, OFFSETS_EVERY_SECONDS if seldom else 0.0
         self._thread, self._in_flight = ThreadPoolExecutor(1), Future[None]()
         self._in_flight.set_result(None)
         if self._transactional:
@@ -120,7 +124,7 @@ class _Loop:
     def _deliver(self, offsets: list[TopicPartition]) -> None:
         self._producer.flush(10)
         self._delivered |= {each.partition: each for each in offsets}
-        if time.monotonic() > self._committed_at + OFFSETS_EVERY_SECONDS:
+        if time.monotonic() > self._committed_at + self._every_seconds:
             self._commit()
 
     def _commit(self) -> None:
@@ -134,9 +138,10 @@ def main() -> None:
     parser.add_argument("--stream", required=True)
     parser.add_argument("--guarantee", choices=["exactly_once", "at_least_once"], required=True)
     parser.add_argument("--value-bytes", type=int, required=True)
+    parser.add_argument("--seldom", action="store_true")
     arguments, stopped = parser.parse_args(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    _Loop(arguments.stream, arguments.guarantee, arguments.value_bytes).run(stopped)
+    _Loop(arguments.stream, arguments.guarantee, arguments.value_bytes, seldom=arguments.seldom).run(stopped)
 
 
 if __name__ == "__main__":

@@ -72,8 +72,8 @@ class _Sides:
             scorer.stop()
 
     @contextmanager
-    def bare(self) -> Iterator["_Side"]:
-        bare = Bare(self.stream.stream, guarantee=self.stream.guarantee)
+    def bare(self, *, seldom: bool = False) -> Iterator["_Side"]:
+        bare = Bare(self.stream.stream, guarantee=self.stream.guarantee, seldom=seldom)
         try:
             yield _Side(self.bench, self.clients, self.stream, f"bare-{self.stream.stream}")
         finally:
@@ -145,29 +145,37 @@ class _Side:
 async def _beside(sides: _Sides) -> list[Figure]:
     """The scorer and the bare loop one after the other, so that noise meets both; of each percentile the turn between.
 
-    The first turn warms the broker up and does not count.
+    The first turn warms the broker up and does not count. Without transactions there is another loop to be beside,
+    which commits its offsets as seldom as the scorer.
     """
-    turns = list[tuple[Percentiles, Percentiles]]()
+    turns, seldom = list[tuple[Percentiles, Percentiles]](), list[tuple[Percentiles, Percentiles]]()
     for number in range(1 + TURNS_AT_REST):
         with sides.bare() as side:
             ceiling = await asyncio.to_thread(side.delays, RATE)
         with sides.scorer() as side:
             ours = await asyncio.to_thread(side.delays, RATE)
         turns.append((_percentiles(ours), _percentiles(ceiling)))
+        if sides.stream.guarantee == "at_least_once":
+            with sides.bare(seldom=True) as side:
+                seldom.append((turns[-1][0], _percentiles(await asyncio.to_thread(side.delays, RATE))))
         told = ", ".join(f"p{p} {turns[-1][0][p]:.1f} of {turns[-1][1][p]:.1f} ms" for p in PERCENTILES)
         sides.bench.say(f"{sides.stream.guarantee}, turn {number} of {TURNS_AT_REST}: {told}")
-    return [_between(sides.stream.guarantee, percent, turns[1:]) for percent in PERCENTILES]
+    what = f"{sides.stream.guarantee}, {RATE:.0f} events/s"
+    against = f"{what}, against offsets committed as seldom"
+    figures = [_between(f"{what}, p{percent}", percent, turns[1:], most=1.3) for percent in PERCENTILES]
+    return figures + [_between(f"{against}, p{percent}", percent, seldom[1:]) for percent in PERCENTILES if seldom]
 
 
 def _percentiles(delays: Millis) -> Percentiles:
     return {percent: float(np.percentile(delays, percent)) for percent in PERCENTILES}
 
 
-def _between(guarantee: str, percent: int, turns: Sequence[tuple[Percentiles, Percentiles]]) -> Figure:
+def _between(
+    what: str, percent: int, turns: Sequence[tuple[Percentiles, Percentiles]], most: float | None = None
+) -> Figure:
     pairs = [(ours[percent], ceiling[percent]) for ours, ceiling in turns]
     ours, ceiling = middle_of(pairs, lambda pair: pair[0] / pair[1])
-    what = f"{guarantee}, {RATE:.0f} events/s, p{percent}"
-    return Figure(what=what, unit="ms", ours=ours, ceiling=ceiling, most=1.3)
+    return Figure(what=what, unit="ms", ours=ours, ceiling=ceiling, most=most)
 
 
 class _Turn(NamedTuple):
