@@ -107,6 +107,7 @@ class PlainReader:
     def __init__(self, spec: StreamSpec) -> None:
         self._features = len(spec.features)
         self._declared = _declared(spec)
+        self._places = [array.ctypes.data for array in self._declared]  # to ask takes as long as reading a record
         self._library = native(_Library)
 
     def read(self, values: Spans) -> Plain | None:
@@ -123,8 +124,8 @@ class PlainReader:
             usual=np.empty(n, np.uint8),
         )
         sizes = n, self._features, MAX_EVENT_BYTES, MAX_ID_LETTERS
-        arrays = values.addresses, values.sizes, *self._declared, *filled
-        columns = _Columns(*sizes, *(array.ctypes.data for array in arrays))
+        addresses = (array.ctypes.data for array in (values.addresses, values.sizes, *filled))
+        columns = _Columns(*sizes, next(addresses), next(addresses), *self._places, *addresses)
         found = self._library.read(columns)
         if found < 0:
             raise MemoryError
