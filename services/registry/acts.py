@@ -202,7 +202,9 @@ class Acts:
             if order == "rollback" and found.champion is None:
                 raise NotAwaited(f"{model} has no champion yet; there is nothing to roll back")
             if order == "rollback" and found.challenger is None and await store.former(model) is None:
-                raise NotAwaited(f"{model} has no champion before version {found.champion} to go back to")
+                raise NotAwaited(
+                    f"{model} has no former champion to bring back in the place of version {found.champion}"
+                )
             if order == "promote" and found.challenger is None:
                 raise NotAwaited(f"{model} has no challenger; there is nothing to promote")
             said = RolloutOrdered(model=model, order=order, actor=word.actor, reason=word.reason)

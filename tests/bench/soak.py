@@ -107,6 +107,7 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
     return [
         *(_figure(name, found, seconds, own=name in own) for name, found in samples.items()),
         Figure(what="processes begun anew", unit="times", ours=sum(restarts.values()), most=0),
+        Figure(what="answered over HTTP", unit="requests", ours=asked[httpx.codes.OK], ceiling=asked.total(), least=1),
     ]
 
 
@@ -201,7 +202,7 @@ async def _watched(stack: Stack, seconds: float, feed: "Feed", behind: Callable[
 
 @asynccontextmanager
 async def _asking(environment: Mapping[str, str]) -> AsyncIterator[Counter[int]]:
-    """One row a request, beside what is fed; counts the answers by their status."""
+    """One row a request, beside what is fed; counts the answers by their status, 0 where there is none."""
     url = f"http://127.0.0.1:{environment['MODELBUS_GATEWAY_HTTP_PORT']}/v2/models/{NAME}/infer"
     said, answered = {"Authorization": f"Bearer {environment['MODELBUS_GATEWAY_CALLER_TOKEN']}"}, Counter[int]()
     inputs = [{"name": name, "shape": [1], "datatype": "FP64", "data": [0.5]} for name in FEATURES]
@@ -209,8 +210,11 @@ async def _asking(environment: Mapping[str, str]) -> AsyncIterator[Counter[int]]
     async def ask(client: httpx.AsyncClient) -> None:
         while True:
             entity = f"machine-{answered.total() % ENTITIES}"
-            answer = await client.post(url, json={"parameters": {"entity": entity}, "inputs": inputs})
-            answered[answer.status_code] += 1
+            try:
+                answer = await client.post(url, json={"parameters": {"entity": entity}, "inputs": inputs})
+                answered[answer.status_code] += 1
+            except httpx.HTTPError:
+                answered[0] += 1
             await asyncio.sleep(_ASK_SECONDS)
 
     async with httpx.AsyncClient(headers=said, timeout=_LIMIT_SECONDS) as client:

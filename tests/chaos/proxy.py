@@ -147,7 +147,7 @@ class Proxy:
 
     async def _passes(self, line: _Line, way: Way) -> bool:
         delay_seconds = self._weather.delay_seconds if way == "answers" else 0.0
-        lost = way in self._weather.loses
+        line.gaps |= (lost := way in self._weather.loses)
         self.touched += way in self._weather.holds or delay_seconds > 0 or lost
         while way in self._weather.holds:
             await self._turned.wait()

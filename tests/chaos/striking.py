@@ -87,9 +87,10 @@ class Striker:
         slot = int(name.partition("-")[2])
         process = self._world.process(name, MODELBUS_SCORER_HTTP_PORT=str(free_port() - slot))
         async with AsyncExitStack() as twin:
-            await twin.enter_async_context(aside(self._world.folder / f"twin-{name}", process))
+            starting = await twin.enter_async_context(aside(self._world.folder / f"twin-{name}", process))
             await self._freeze(struck)
             await asyncio.sleep(ZOMBIE_SECONDS)
+            struck.hit &= starting.done() and starting.exception() is None
 
     async def _reset(self, struck: Struck) -> None:
         line = self._world.lines[struck.fault.target]

@@ -256,14 +256,14 @@ async def test_a_rollback_needs_a_champion_to_go_back_to(pool: asyncpg.Pool) -> 
     for run in ("a", "b"):
         await register(pool, run)
     await hear(pool, changed(1, "serving", 1))
-    with pytest.raises(NotAwaited, match="no champion before version 1"):
+    with pytest.raises(NotAwaited, match="no former champion to bring back in the place of version 1"):
         await acts(pool).order("flood", "rollback", ANN)
 
     await hear(pool, changed(2, "serving", 2))
     await acts(pool).order("flood", "rollback", ANN)
     await hear(pool, changed(3, "serving", 1))
 
-    with pytest.raises(NotAwaited, match="no champion before version 1"):
+    with pytest.raises(NotAwaited, match="no former champion to bring back in the place of version 1"):
         await acts(pool).order("flood", "rollback", ANN)
 
 

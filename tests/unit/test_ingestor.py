@@ -174,27 +174,32 @@ class TestReadAsTaken:
         taken(1, b"{"),
         taken(0, event(distance=7, carrier="AA"), partition=1, key=None),
         taken(2, event(distance="far")),
-        taken(1, event(distance=9000), partition=1),
+        taken(1, event(distance=6), partition=1),
         taken(2, b"[]", partition=1),
     )
+    FLAGGED = taken(3, event(distance=9000), partition=1)  # good, but none that C reads
+    MORE = (taken(3, event(distance=8)), taken(4, event(distance=3), partition=1))
 
-    def reading(self, *, early: bool, without: int | None = None) -> Reading:
+    def reading(self, *, early: bool, flagged: bool = True, without: int | None = None) -> Reading:
         reader = reader_of("data", SPEC, schema_of("data", SPEC))
         buffer = Buffer()
         buffer.place(0, 0)
         buffer.place(1, 0)
-        buffer.add(block_of(self.RECORDS), 0, (lambda block: read_block(reader, block)) if early else None)
+        for records in ((*self.RECORDS, self.FLAGGED) if flagged else self.RECORDS, self.MORE):
+            buffer.add(block_of(records), 0, (lambda block: read_block(reader, block)) if early else None)
         batch = buffer.cut()
         assert bool(batch.unread) is not early
         return read_blocks(reader, (batch if without is None else batch.without(without)).blocks)
 
+    @pytest.mark.parametrize("flagged", [False, True])
     @pytest.mark.parametrize("without", [None, 0, 1])
-    def test_all_of_it_and_when_a_partition_is_given_away(self, without: int | None) -> None:
-        early, late = self.reading(early=True, without=without), self.reading(early=False, without=without)
+    def test_all_of_it_and_when_a_partition_is_given_away(self, without: int | None, flagged: bool) -> None:
+        early, late = (self.reading(early=each, flagged=flagged, without=without) for each in (True, False))
 
         assert early.rows.equals(late.rows)
         assert (early.refused, early.unkeyed, early.profile) == (late.refused, late.unkeyed, late.profile)
-        assert late.rows.num_rows == {None: 3, 0: 2, 1: 1}[without]
+        distances = [(0, 5), (1, 7), (1, 6), *([(1, 9000)] if flagged else []), (0, 8), (1, 3)]
+        assert late.rows["f_distance"].to_pylist() == [far for partition, far in distances if partition != without]
 
     def test_rows_of_an_earlier_declaration_lack_what_was_declared_since(self) -> None:
         wider = SPEC.model_copy(update={"features": SPEC.features | {"rain": BoolFeature(type="bool")}})

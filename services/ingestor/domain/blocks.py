@@ -89,7 +89,8 @@ class Block:
 class ReadBlock:
     """What n records came to: m rows of their table, and the refused; nothing else is kept of them.
 
-    The rows are all of `table`, or what the mask `kept` says: to filter once a commit takes less than block by block.
+    The rows are all of `table`, or what the mask `kept` says: to filter once a commit takes less than block by block,
+    and until then what is left out stays in memory.
     `accepted` says of each record whether it is a row, `keyed` of each row whether its record's key is its entity.
     """
 
@@ -111,8 +112,8 @@ class ReadBlock:
     def where(self, kept: NDArray[np.bool_]) -> "ReadBlock":
         """The records for which the mask says so."""
         rows, refused = kept[self.accepted], kept[~self.accepted]
-        of_table = self.mask().copy()
-        of_table[of_table] = rows
+        of_table = np.zeros(self.table.num_rows, np.bool_)
+        of_table[np.flatnonzero(self.mask())[rows]] = True
         return ReadBlock(
             partitions=self.partitions[kept],
             bytes=self.bytes * int(kept.sum()) // max(len(self), 1),
