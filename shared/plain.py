@@ -9,7 +9,7 @@ the tests check. So this is but speed, and where plain.c has not been compiled (
 import ctypes
 from collections.abc import Iterable
 from itertools import accumulate, chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -107,7 +107,7 @@ class PlainReader:
     def __init__(self, spec: StreamSpec) -> None:
         self._features = len(spec.features)
         self._declared = _declared(spec)
-        self._places = [array.ctypes.data for array in self._declared]  # to ask takes as long as reading a record
+        self._places = _places(self._declared)  # to ask takes as long as reading a record
         self._library = native(_Library)
 
     def read(self, values: Spans) -> Plain | None:
@@ -124,12 +124,16 @@ class PlainReader:
             usual=np.empty(n, np.uint8),
         )
         sizes = n, self._features, MAX_EVENT_BYTES, MAX_ID_LETTERS
-        addresses = (array.ctypes.data for array in (values.addresses, values.sizes, *filled))
-        columns = _Columns(*sizes, next(addresses), next(addresses), *self._places, *addresses)
+        columns = _Columns(*sizes, *_places((values.addresses, values.sizes)), *self._places, *_places(filled))
         found = self._library.read(columns)
         if found < 0:
             raise MemoryError
         return Plain(self._library, columns, filled, found, held=values)
+
+
+def _places(arrays: Iterable[NDArray[Any]]) -> list[int]:
+    """Where each begins."""
+    return [array.ctypes.data for array in arrays]
 
 
 def _declared(spec: StreamSpec) -> _Declared:

@@ -25,7 +25,7 @@ from shared.objects import Objects
 from shared.settings import KafkaSettings, S3Settings
 from shared.tables import Tables
 from tests.bench.figures import Figure
-from tests.bench.ingest import FEATURES, STREAM
+from tests.bench.scorer import FEATURES, STREAM
 
 Say = Callable[[str], None]
 COMMITS = 2000

@@ -15,8 +15,6 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -27,27 +25,17 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from compose.embedded.stack import Stack
 from schemas.events.ingestor import DatasetCommitted
-from schemas.specs import FloatFeature, Label, StreamSpec
 from schemas.topics import DATA, INGESTOR
 from services.ingestor.messages import BATCH, client_settings
 from shared.reading import envelope_of
 from shared.settings import KafkaSettings
-from tests.bench.figures import Figure, middle_of
-from tests.bench.scorer import put
+from tests.bench.figures import Figure, Say, middle_of
+from tests.bench.scorer import FEATURES, STREAM, put
 from tests.integration import ingestor_parts as parts
 
-FEATURES = tuple(f"x{number}" for number in range(12))
-STREAM = StreamSpec(
-    stream="bench",
-    entity="machine",
-    partitions=4,
-    features={name: FloatFeature(type="float") for name in FEATURES},
-    label=Label(type="bool", delay=timedelta(hours=1)),
-)
 REPEATS = 3
 SPOILT_EVERY = 100
 _MANY = 3  # times the events of other benchmarks: of some seconds the first commits would be a third
-Say = Callable[[str], None]
 _LIMIT_SECONDS = 240
 
 
@@ -140,7 +128,7 @@ def _ingested(folder: Path, topic: str, events: int) -> float:
     said.assign([TopicPartition(INGESTOR.name, number, OFFSET_BEGINNING) for number in range(INGESTOR.partitions)])
     commits: list[tuple[float, int]] = []
     deadline = time.monotonic() + _LIMIT_SECONDS
-    with parts.ingestor(folder / f"{topic}.log", MODELBUS_INGESTOR_COMMIT_SECONDS="2"):
+    with parts.ingestor(folder / f"{topic}.log", **parts.AS_SHIPPED):
         while not commits or commits[-1][1] < events:
             assert time.monotonic() < deadline, f"{commits[-1:]} of {events}"
             if rows := _committed(said, topic.replace(".", "/")):

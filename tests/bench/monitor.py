@@ -33,7 +33,18 @@ from schemas.topics import LABELS
 from services.deployer.consuming import GROUP
 from shared.reference import binned, feature_reference, with_blocks
 from tests.bench.figures import Figure, Say
-from tests.bench.scorer import FEATURES, STREAM, Bench, Event, boosted, events_of, model_of, put, running_bench
+from tests.bench.scorer import (
+    FEATURES,
+    STREAM,
+    Bench,
+    Event,
+    boosted,
+    events_of,
+    model_of,
+    processor_seconds,
+    put,
+    running_bench,
+)
 from tests.scoring_world import ROOT, Offsets, World, free_port, scorers
 
 _STEP = timedelta(milliseconds=144)  # between events: 50,000 wait until their label has matured
@@ -134,11 +145,6 @@ class Watched:
         names, lines = [f"modelbus_monitor_{fate}{{" for fate in fates], text.splitlines()
         return [sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name)) for name in names]
 
-    def processor_seconds(self) -> float:
-        """Spent so far, in user and system mode."""
-        spent = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(spent[11]) + int(spent[12])) / os.sysconf("SC_CLK_TCK")
-
 
 @contextmanager
 def monitor(folder: Path) -> Iterator[Watched]:
@@ -218,7 +224,7 @@ def _samples(watched: Watched, count: int, committed: Callable[[], int]) -> Iter
             raise TimeoutError(f"the monitor: {taken} of {count}\n{watched.log.read_text()[-3000:]}")
         joined, left_out = watched.predictions("joined", "sampled_out")
         taken = joined + left_out
-        yield Sample(time.perf_counter(), committed(), taken, left_out, watched.processor_seconds())
+        yield Sample(time.perf_counter(), committed(), taken, left_out, processor_seconds(watched.process.pid))
         time.sleep(_SAMPLE_SECONDS)
 
 

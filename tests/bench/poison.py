@@ -12,7 +12,6 @@ import signal
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from subprocess import Popen
 from tempfile import TemporaryDirectory
@@ -64,7 +63,8 @@ async def _rates(bench: Bench, pieces: dict[str, list[Event]]) -> dict[str, list
         await bench.serve(stream, {f"{name}-model": trained(1)})
         await asyncio.to_thread(_feed, bench, stream, pieces[name][:FIRST])
     rates: dict[str, list[float]] = {name: [] for name in pieces}
-    with scorers(bench.folder) as [scorer], _ingestor(bench) as ingestor:
+    log = bench.folder / "ingestor.log"
+    with scorers(bench.folder) as [scorer], parts.ingestor(log, **parts.AS_SHIPPED) as ingestor:
         for stream in streams.values():
             await until(_through(bench, stream))
         for turn in range(TURNS):
@@ -75,11 +75,6 @@ async def _rates(bench: Bench, pieces: dict[str, list[Event]]) -> dict[str, list
             bench.say(f"turn {turn + 1} of {TURNS}, good events/s: {told}")
         assert scorer.stop() == 0
     return rates
-
-
-def _ingestor(bench: Bench) -> AbstractContextManager[Popen[bytes]]:
-    """With the commits of one that nobody has set otherwise; those of tests are quicker."""
-    return parts.ingestor(bench.folder / "ingestor.log", MODELBUS_INGESTOR_COMMIT_SECONDS="2")
 
 
 async def _seconds(bench: Bench, stream: StreamSpec, piece: list[Event], *readers: Popen[bytes]) -> float:

@@ -141,7 +141,7 @@ class Bench:
 
             def note(total: int) -> None:
                 done.append(total)
-                spent.append(_processor_seconds(pid))
+                spent.append(processor_seconds(pid))
 
             rate = await asyncio.to_thread(self.rate, GROUP, *streams, note=note)
             self.took.append(Took((done[-1] - done[0]) / (spent[-1] - spent[0]), _peak_mb(pid)))
@@ -224,8 +224,8 @@ async def running_bench(say: Say, *more: str) -> AsyncIterator[Bench]:
     os.environ.update(before)
 
 
-def _processor_seconds(pid: int) -> float:
-    """Source: proc(5), stat: utime and stime."""
+def processor_seconds(pid: int) -> float:
+    """Spent so far by all threads, in user and system mode. Source: proc(5), stat."""
     times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 

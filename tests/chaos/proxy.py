@@ -28,6 +28,10 @@ class Weather:
     loses: frozenset[Way] = frozenset()
     delay_seconds: float = 0.0  # of each piece of an answer
 
+    def meets(self, way: Way) -> bool:
+        """Whether it does something to bytes that go this way."""
+        return way in self.holds | self.loses or (way == "answers" and self.delay_seconds > 0)
+
 
 FAIR = Weather()
 
@@ -146,13 +150,12 @@ class Proxy:
         return trap.loses == "asks"
 
     async def _passes(self, line: _Line, way: Way) -> bool:
-        delay_seconds = self._weather.delay_seconds if way == "answers" else 0.0
-        line.gaps |= (lost := way in self._weather.loses)
-        self.touched += way in self._weather.holds or delay_seconds > 0 or lost
+        self.touched += self._weather.meets(way)
         while way in self._weather.holds:
             await self._turned.wait()
-        await asyncio.sleep(delay_seconds)
-        lost |= way in self._weather.loses
+        if way == "answers":
+            await asyncio.sleep(self._weather.delay_seconds)
+        lost = way in self._weather.loses
         line.gaps |= lost
         return not lost and not (line.muted and way == "answers")
 

@@ -21,6 +21,7 @@ from schemas.events.ingestor import DatasetCommitted, Kind
 from schemas.events.registry import StreamApplied
 from schemas.specs import BoolFeature, CategoryFeature, FloatFeature, Label, StreamSpec
 from schemas.topics import DEAD_LETTERS, INGESTOR, MAX_RECORD_BYTES, REGISTRY
+from services.ingestor.settings import Settings
 from shared.kafka import control_topics, ensure_topics, stream_topics
 from shared.reading import envelope_of, take
 from shared.settings import KafkaSettings, S3Settings
@@ -173,6 +174,9 @@ def holds(kind: Kind, owner: str, offsets: Mapping[int, int]) -> bool:
     return table is not None and all(
         (table.transaction_version(f"{kind}.{owner}/{p}") or 0) >= end for p, end in offsets.items()
     )
+
+
+AS_SHIPPED = {"MODELBUS_INGESTOR_COMMIT_SECONDS": str(Settings.model_fields["commit_seconds"].default)}
 
 
 def spawn(log: Path, **settings: str) -> subprocess.Popen[bytes]:

@@ -51,11 +51,14 @@ class Reading:
 
 
 class Found(NamedTuple):
-    """What a block holds: the rows of `table`, or those that are `kept`, in order; and the refused by position."""
+    """What a block holds: rows of the accepted, in order, and the refused by position.
+
+    `whole`: the table has a row for each record, the refused too.
+    """
 
     table: pa.Table
     refused: list[RefusedRecord]
-    kept: NDArray[np.bool_] | None = None
+    whole: bool = False
 
 
 class RowReader(Protocol):
@@ -86,7 +89,7 @@ def read_block(reader: RowReader, block: Block) -> ReadBlock:
         partitions=block.partitions,
         bytes=block.bytes,
         table=found.table,
-        kept=found.kept,
+        kept=accepted if found.whole else None,
         accepted=accepted,
         keyed=_keyed(block, found, accepted),
         refused=[Refused(block.origin(why.position), why.reason, why.error) for why in found.refused],
@@ -129,14 +132,12 @@ class DataReader:
         if plain.all:
             return Found(rows, [])
         others, refused, positions = self._decoded(block, np.flatnonzero(~plain.usual).tolist())
-        bad = [each.position for each in refused]
         if not positions:
-            kept = np.ones(len(block), np.bool_)
-            kept[bad] = False
-            return Found(rows, refused, kept)
+            return Found(rows, refused, whole=True)
         order = np.arange(len(block))  # of the rows to be taken: those of the others stand behind the block's
         order[positions] = np.arange(len(block), len(block) + len(positions))
-        return Found(pa.concat_tables([rows, others]).take(pa.array(np.delete(order, bad))), refused)
+        kept = pa.array(np.delete(order, [each.position for each in refused]))
+        return Found(pa.concat_tables([rows, others]).take(kept), refused)
 
     def _table(self, plain: Plain, block: Block) -> pa.Table:
         features = [_column(each, plain.matrix[row]) for row, each in enumerate(self._spec.features.values())]
@@ -277,8 +278,8 @@ def _times(records: Iterable[Record | LabelRecord | Prediction]) -> pa.Array:
 
 def _keyed(block: Block, found: Found, accepted: NDArray[np.bool_]) -> NDArray[np.bool_]:
     entities = found.table["entity"].combine_chunks()
-    if found.kept is not None:  # the table has a row for each record, the refused too
-        return Spans(block.keys).same(entities)[found.kept]
+    if found.whole:
+        return Spans(block.keys).same(entities)[accepted]
     keys = block.keys if accepted.all() else list(compress(block.keys, accepted.tobytes()))
     return Spans(keys).same(entities)
 
