@@ -165,8 +165,7 @@ def _planned(rng: random.Random, faults: Sequence[Fault], *, seed: int, events: 
 def rollouts(count: int) -> Iterator[Rollout]:
     """Revisions from 1 on: each challenger from shadow to champion; every second one is then rolled back."""
     champion, challenger = 1, 2
-    yield Rollout(champion, None, 0.0, SALT)
-    for number in range(count - 1):
+    for number in range(count):
         step, turn = number % 5, number // 5
         if step < 3:
             yield Rollout(champion, challenger, (0.0, 0.1, 0.25)[step], SALT)

@@ -102,6 +102,15 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+async def first_ended(mark: Path) -> None:
+    """A killed process is there for a moment yet."""
+
+    async def gone() -> bool:
+        return not is_alive(pids(mark)[0])
+
+    await until(gone, seconds=5)
+
+
 async def children_of_this_process() -> list[int]:
     """The test children, once there are any."""
 
@@ -226,8 +235,9 @@ async def test_a_child_that_hangs_is_killed_at_its_time_out(pool: asyncpg.Pool, 
     async with running(runner_of(pool, timeout_seconds=1.0)):
         row = await until_over(pool, run_id)
 
+
     assert (row["state"], row["reason"]) == ("failed", "timed_out")
-    assert not is_alive(pids(tmp_path / "mark")[0])
+    await first_ended(tmp_path / "mark")
 
 
 async def test_a_runner_that_is_stopped_kills_the_child_and_gives_the_job_back(
@@ -242,8 +252,8 @@ async def test_a_runner_that_is_stopped_kills_the_child_and_gives_the_job_back(
         row = await until_over(pool, run_id)
 
     assert (given_back["state"], given_back["losses"]) == ("waiting", 0)
-    assert not is_alive(pids(tmp_path / "mark")[0])
     assert row["state"] == "done"
+    await first_ended(tmp_path / "mark")
 
 
 async def test_a_signal_to_the_terminals_processes_does_not_reach_the_child(pool: asyncpg.Pool, tmp_path: Path) -> None:
@@ -264,10 +274,7 @@ async def test_a_cancelled_job_is_stopped_within_a_renewal_and_says_no_more(pool
         async with unit_of_work(pool, "trainer", CAUSE) as work:
             assert await cancel(work, run_id)
 
-        async def gone() -> bool:
-            return not is_alive(pids(tmp_path / "mark")[0])
-
-        await until(gone, seconds=5)
+        await first_ended(tmp_path / "mark")
 
     row = await row_of(pool, run_id)
     assert (row["state"], row["reason"]) == ("failed", "cancelled")
@@ -287,10 +294,7 @@ async def test_a_service_that_is_killed_takes_its_child_along_and_the_job_runs_a
     os.kill(service.pid, signal.SIGKILL)
     await service.wait()
 
-    async def gone() -> bool:
-        return not is_alive(pids(tmp_path / "mark")[0])
-
-    await until(gone, seconds=5)
+    await first_ended(tmp_path / "mark")
     async with running(runner_of(pool)):
         row = await until_over(pool, run_id)
     assert (row["state"], row["losses"], row["crashes"]) == ("done", 1, 0)
