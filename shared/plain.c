@@ -97,12 +97,14 @@ static const uint8_t *past_digits(const uint8_t *at, const uint8_t *end, uint64_
     return at;
 }
 
+/* Signs and leading zeros come as often as not: a jump that they decide would be mispredicted as often. */
 static const uint8_t *number(const uint8_t *at, const uint8_t *end, double *value) {
+    static const double signs[] = {1, -1};
     int negative = at < end && *at == '-', power = 0, written = 0;
     uint64_t mantissa = 0;
     const uint8_t *first = at += negative;
     if (!is_digit(at, end)) return NULL;
-    if (*at == '0' && is_digit(at + 1, end)) return NULL;
+    if (is_digit(at + 1, end) && *at == '0') return NULL;
     at = past_digits(at, end, &mantissa);
     ptrdiff_t digits = *first == '0' ? 0 : at - first;
     if (digits > 18) return NULL;
@@ -110,7 +112,7 @@ static const uint8_t *number(const uint8_t *at, const uint8_t *end, double *valu
         const uint8_t *point = ++at;
         at = past_digits(at, end, &mantissa);
         if (at == point) return NULL;
-        if (!digits && at - point > 18) /* zeros that lead do not count */
+        if (at - point > 18 && !digits) /* zeros that lead do not count */
             for (first = point; first < at && *first == '0'; first++) digits--;
         digits += at - point;
         if (digits > 18) return NULL;
@@ -125,8 +127,8 @@ static const uint8_t *number(const uint8_t *at, const uint8_t *end, double *valu
             if ((written = written * 10 + (*at - '0')) > 400) return NULL;
         power += down ? -written : written;
     }
-    if ((negative && mantissa == 0) || !exact(mantissa, power, value)) return NULL;
-    if (negative) *value = -*value;
+    if ((negative & (mantissa == 0)) || !exact(mantissa, power, value)) return NULL;
+    *value *= signs[negative];
     return at;
 }
 

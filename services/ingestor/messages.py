@@ -12,7 +12,7 @@ from shared.reading import headers_of
 from shared.settings import KafkaSettings
 
 GROUP: Final = "modelbus.ingestor"
-BATCH: Final = 5000  # messages asked for at a time
+BATCH: Final = 10_000  # messages asked for at a time
 log = logging.getLogger(__name__)
 
 

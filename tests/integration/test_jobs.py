@@ -235,7 +235,6 @@ async def test_a_child_that_hangs_is_killed_at_its_time_out(pool: asyncpg.Pool, 
     async with running(runner_of(pool, timeout_seconds=1.0)):
         row = await until_over(pool, run_id)
 
-
     assert (row["state"], row["reason"]) == ("failed", "timed_out")
     await first_ended(tmp_path / "mark")
 
