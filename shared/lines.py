@@ -10,7 +10,7 @@ from operator import add
 
 import numpy as np
 
-from shared.native import Native, native
+from shared.native import Native, native, place_of
 from shared.records import ENCODER
 
 _USUAL = bytes(sorted({*range(0x20, 0x7F)} - {ord('"'), ord("\\")}))  # what JSON says as it is
@@ -75,7 +75,7 @@ class Template:
         rows, count, left = columns[0].count(b"\n"), len(columns), list(map(len, columns))
         lines = np.empty(rows * (len(self._blob) + 1) + sum(left), np.uint8)
         begins, sizes = (ctypes.c_char_p * count)(*columns), (ctypes.c_int64 * count)(*left)
-        written = self._fill(rows, count, self._blob, self._sizes, begins, sizes, lines.ctypes.data)
+        written = self._fill(rows, count, self._blob, self._sizes, begins, sizes, place_of(lines))
         if written < 0:
             raise ValueError("the columns have not as many lines")
         return lines[:written].tobytes()

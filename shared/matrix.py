@@ -50,7 +50,7 @@ class Projection:
 
     def __init__(self, signature: Signature, spec: StreamSpec) -> None:
         indices = {name: index for index, name in enumerate(spec.features)}
-        self._indices = [indices.get(feature.name, 0) for feature in signature.features]
+        self._indices = np.array([indices.get(feature.name, 0) for feature in signature.features], np.intp)
         self._gone = [column for column, feature in enumerate(signature.features) if feature.name not in indices]
         self._lookups = {
             column: _lookup(feature, spec) for column, feature in enumerate(signature.features) if _moved(feature, spec)
@@ -59,7 +59,8 @@ class Projection:
     def __call__(self, matrix: Matrix) -> Inputs:
         """Stream matrix (n, features of the stream) → inputs (n, features of the version), float32."""
         inputs = matrix[:, self._indices].astype(np.float32)
-        inputs[:, self._gone] = np.nan
+        if self._gone:
+            inputs[:, self._gone] = np.nan
         for column, lookup in self._lookups.items():
             codes = inputs[:, column]
             inputs[:, column] = lookup[np.where(np.isnan(codes), len(lookup) - 1, codes).astype(np.intp)]

@@ -9,10 +9,11 @@ import logging
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
 Bound = TypeVar("Bound")
+_BYTE = ctypes.c_char
 _LIBRARY = Path(__file__).with_name("libnative.so")
 _SOURCES = [_LIBRARY.with_name(f"{name}.c") for name in ("lines", "plain", "spans", "trees")]
 
@@ -22,6 +23,11 @@ class Native:
 
     def __init__(self) -> None:
         self.freeing, self.keeping = ctypes.CDLL(str(_LIBRARY)), ctypes.PyDLL(str(_LIBRARY))
+
+
+def place_of(array: Any) -> int:
+    """Where an array begins that may be written to; in a third of the time of `array.ctypes.data`."""
+    return ctypes.addressof(_BYTE.from_buffer(array)) if array.size else 0
 
 
 def check_layout(size: Callable[[], int], ours: type[ctypes.Structure]) -> None:

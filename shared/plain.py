@@ -9,7 +9,7 @@ the tests check. So this is but speed, and where plain.c has not been compiled (
 import ctypes
 from collections.abc import Iterable
 from itertools import accumulate, chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from schemas.specs import BoolFeature, CategoryFeature, Feature, FloatFeature, StreamSpec
 from shared.matrix import Matrix
-from shared.native import Native, check_layout, native
+from shared.native import Native, check_layout, native, place_of
 from shared.records import MAX_EVENT_BYTES, MAX_ID_LETTERS, bounds_of
 from shared.spans import Spans
 
@@ -90,14 +90,14 @@ class Plain:
         """Ids or entities, as Arrow keeps them."""
         count = self._columns.n
         offsets, letters = np.empty(count + 1, np.int32), np.empty(self._filled.letters[which], np.uint8)
-        self._library.texts(self._columns, which, offsets.ctypes.data, letters.ctypes.data)
+        self._library.texts(self._columns, which, place_of(offsets), place_of(letters))
         return pa.Array.from_buffers(pa.string(), count, [None, pa.py_buffer(offsets), pa.py_buffer(letters)])
 
     def lines(self, which: int) -> bytes:
         """Ids, entities or times (UTC, as the shared encoder writes them), a line each; empty where it is not usual."""
         most = _TIME_LETTERS * self._columns.n if which == TIME else self._filled.letters[which]
         lines = np.empty(most + self._columns.n, np.uint8)
-        end = self._library.lines(self._columns, which, lines.ctypes.data)
+        end = self._library.lines(self._columns, which, place_of(lines))
         return lines[:end].tobytes()
 
 
@@ -107,7 +107,7 @@ class PlainReader:
     def __init__(self, spec: StreamSpec) -> None:
         self._features = len(spec.features)
         self._declared = _declared(spec)
-        self._places = _places(self._declared)  # to ask takes as long as reading a record
+        self._places = [array.ctypes.data for array in self._declared]  # to ask takes as long as reading a record
         self._library = native(_Library)
 
     def read(self, values: Spans) -> Plain | None:
@@ -124,16 +124,12 @@ class PlainReader:
             usual=np.empty(n, np.uint8),
         )
         sizes = n, self._features, MAX_EVENT_BYTES, MAX_ID_LETTERS
-        columns = _Columns(*sizes, *_places((values.addresses, values.sizes)), *self._places, *_places(filled))
+        of_values = place_of(values.addresses), place_of(values.sizes)
+        columns = _Columns(*sizes, *of_values, *self._places, *map(place_of, filled))
         found = self._library.read(columns)
         if found < 0:
             raise MemoryError
         return Plain(self._library, columns, filled, found, held=values)
-
-
-def _places(arrays: Iterable[NDArray[Any]]) -> list[int]:
-    """Where each begins."""
-    return [array.ctypes.data for array in arrays]
 
 
 def _declared(spec: StreamSpec) -> _Declared:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shared.native import Native, native
+from shared.native import Native, native, place_of
 
 _ARROW_OFFSET: Final = np.dtype(np.int32).itemsize
 
@@ -41,7 +41,7 @@ class Spans:
             self.bytes = int(self.sizes.sum())
         else:
             self.addresses, self.sizes = np.empty(count, np.int64), np.empty(count, np.int64)
-            places = self.addresses.ctypes.data, self.sizes.ctypes.data
+            places = place_of(self.addresses), place_of(self.sizes)
             self.bytes = self._library.spans(self._held, count, *places)
 
     def __len__(self) -> int:
@@ -60,8 +60,8 @@ class Spans:
         _, offsets, letters = texts.buffers()
         found = np.empty(len(self), np.bool_)
         begin = offsets.address + _ARROW_OFFSET * texts.offset
-        places = self.addresses.ctypes.data, self.sizes.ctypes.data, begin, letters.address if letters else None
-        self._library.same(len(self), *places, found.ctypes.data)
+        places = place_of(self.addresses), place_of(self.sizes), begin, letters.address if letters else None
+        self._library.same(len(self), *places, place_of(found))
         return found
 
     def same_by_python(self, texts: pa.Array) -> NDArray[np.bool_]:

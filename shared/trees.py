@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from shared.matrix import Inputs
-from shared.native import Native, check_layout, native
+from shared.native import Native, check_layout, native, place_of
 
 _LEAVES = 32
 _MOST_NODES = 2 * _LEAVES - 1
@@ -74,7 +74,7 @@ class Forest:
         if inputs.ndim != 2 or inputs.shape[1] != self._features:
             raise ValueError(f"inputs: expected (n, {self._features}), got {inputs.shape}")
         scores = np.empty((len(inputs), 1 if self._transform == _SUM else 2), np.float32)
-        if self._library.score(self._struct, inputs.ctypes.data, len(inputs), self._transform, scores.ctypes.data) != 0:
+        if self._library.score(self._struct, inputs.ctypes.data, len(inputs), self._transform, place_of(scores)) != 0:
             raise MemoryError
         return scores
 

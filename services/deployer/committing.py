@@ -39,7 +39,8 @@ PRODUCER = {
 class Package:
     """What a batch comes to; in a transaction all of it is committed at once.
 
-    Whoever answers adds outputs, part by part, and ends it; the commit begins before that, and takes them as they come.
+    Whoever answers adds outputs, part by part, and ends it; a commit beside that begins before, and takes them as they
+    come.
     From then on they are produced by the thread that adds, each part with those before it: two threads that both work
     for each record wait for each other's turn at Python's lock. So whoever has more to answer waits, in `end`, until it
     is taken. What has ended before is produced by who takes it.
@@ -169,6 +170,13 @@ class Commits(ABC):
         committing = self._thread.submit(self._commit_in_turn, package)
         committing.add_done_callback(lambda _: package.give_up())
         self._in_flight.append(committing)
+
+    def commit_here(self, package: Package) -> None:
+        """Commit what has ended, by the caller's thread and with nothing in flight: no other has to be woken for it."""
+        assert not self._in_flight
+        committed = Future[bool]()
+        committed.set_result(self._commit_in_turn(package))
+        self._in_flight.append(committed)
 
     def _commit_in_turn(self, package: Package) -> bool:
         if self._refusing:

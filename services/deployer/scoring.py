@@ -12,6 +12,8 @@ from itertools import compress
 from operator import ne
 from typing import NamedTuple
 
+from prometheus_client import Counter as Metric
+
 from schemas.specs import StreamSpec
 from services.deployer import metrics
 from services.deployer.answers import Answers, answers_of
@@ -25,46 +27,24 @@ from shared.matrix import Matrix, Projection
 
 @dataclass(kw_only=True)
 class Scored:
-    """The answer to a batch, and what is to be counted once it is committed."""
+    """The answer to a part of a batch, and what is to be counted once it is committed: how many, under which labels."""
 
     outputs: list[Outputs | Pairs] = field(default_factory=list)
-    predictions: Counter[tuple[str, int, str]] = field(default_factory=Counter)
-    unserved: Counter[str] = field(default_factory=Counter)
-    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
-    keyed_otherwise: Counter[str] = field(default_factory=Counter)
-    not_finite: Counter[tuple[str, int]] = field(default_factory=Counter)
     compared: list[Compared] = field(default_factory=list)
+    counts: list[tuple[Metric, Sequence[str | int], int]] = field(default_factory=list)
 
     def note(self, version: Version, arms: Sequence[Arm], outputs: Outputs) -> None:
         """What a version answered, and what it could not."""
         model, number = version.release.candidate.model, version.release.version
         answered = Counter(arms if outputs.answered is None else compress(arms, outputs.answered))
-        for arm, count in answered.items():
-            self.predictions[model, number, arm] += count
-        if unanswered := len(arms) - answered.total():
-            self.not_finite[model, number] += unanswered
-
-    def add(self, other: "Scored") -> None:
-        """What is to be counted of a part; its outputs are on their way."""
-        self.predictions += other.predictions
-        self.unserved += other.unserved
-        self.refused += other.refused
-        self.keyed_otherwise += other.keyed_otherwise
-        self.not_finite += other.not_finite
-        self.compared += other.compared
+        self.counts += [(metrics.PREDICTIONS, (model, number, arm), count) for arm, count in answered.items()]
+        self.counts.append((metrics.NOT_FINITE, (model, number), len(arms) - sum(answered.values())))
 
     def count(self) -> None:
         """Into the metrics, once it is committed."""
-        for (model, version, arm), number in self.predictions.items():
-            metrics.PREDICTIONS.labels(model, version, arm).inc(number)
-        for model, number in self.unserved.items():
-            metrics.UNSERVED.labels(model).inc(number)
-        for (stream, reason), number in self.refused.items():
-            metrics.REFUSED.labels(stream, reason).inc(number)
-        for stream, number in self.keyed_otherwise.items():
-            metrics.KEYED_OTHERWISE.labels(stream).inc(number)
-        for (model, version), number in self.not_finite.items():
-            metrics.NOT_FINITE.labels(model, version).inc(number)
+        for metric, labels, number in self.counts:
+            if number:
+                metric.labels(*labels).inc(number)
 
 
 class StreamScorer:
@@ -86,13 +66,15 @@ class StreamScorer:
     def score(self, taken: Taken) -> Scored:
         """Answer a batch; refused records are skipped and counted, the ingestor parks them."""
         columns = self._decoder.decode(taken.values)
-        scored = Scored(refused=Counter((self._spec.stream, refusal.reason) for refusal in columns.refused))
+        stream, scored = self._spec.stream, Scored()
+        refused = Counter(refusal.reason for refusal in columns.refused)
+        scored.counts += [(metrics.REFUSED, (stream, reason), count) for reason, count in refused.items()]
         if not len(columns.matrix):
             return scored
         accepted = taken.without([each.position for each in columns.refused]) if columns.refused else taken
         rows = rows_of(columns, accepted)
-        scored.keyed_otherwise[self._spec.stream] = sum(map(ne, rows.entities.each(), accepted.keys))
-        scored.unserved.update(dict.fromkeys(self._unserved, len(columns.matrix)))
+        scored.counts.append((metrics.KEYED_OTHERWISE, (stream,), sum(map(ne, rows.entities.each(), accepted.keys))))
+        scored.counts += [(metrics.UNSERVED, (model,), len(columns.matrix)) for model in self._unserved]
         for serving in self._serving:
             self._answer(serving, columns, rows, scored)
         return scored

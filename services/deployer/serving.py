@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 
 from schemas.envelope import Envelope
 from schemas.events.base import Event
@@ -62,13 +63,17 @@ class Known:
     def models_of(self, stream: str) -> list[str]:
         return [model for model, of in self.models.items() if of == stream]
 
-    def revisions_of(self, stream: str) -> dict[str, int]:
+    def revisions_of(self, stream: str) -> Mapping[str, int]:
         """The revision of every served model of a stream."""
-        return {
-            model: serving.changed.revision
-            for model, serving in self.serving.items()
-            if self.models.get(model) == stream
-        }
+        return self._revisions.get(stream, {})
+
+    @cached_property
+    def _revisions(self) -> Mapping[str, Mapping[str, int]]:
+        """By stream: it is asked for each partition, for each batch."""
+        found: dict[str, dict[str, int]] = {}
+        for model in self.serving.keys() & self.models.keys():
+            found.setdefault(self.models[model], {})[model] = self.serving[model].changed.revision
+        return found
 
     def awaits(self, stream: str) -> bool:
         """Whether a model of the stream has a champion that is not loaded yet, but may be."""

@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 class Answered(NamedTuple):
     """A batch on its way to its commit."""
 
-    scored: Scored
+    parts: list[Scored]
     asides: list[Envelope]  # what did not load, and how both arms scored
 
 
@@ -132,8 +132,10 @@ class Stream:
         """
         most = min(self._settings.batch_records, _PARTS * self._portion.size)
         messages = self._consume(_POLL_SECONDS, most)
-        if len(messages) < most:
-            self._settle() if messages else self._drain()
+        if not messages:
+            self._drain()
+        elif len(messages) < most and self._in_flight:
+            self._settle()
             messages += self._consume(0, most - len(messages))
         batch = self._sorted_out(messages)
         if not self._aborted:
@@ -162,9 +164,10 @@ class Stream:
     # -- answering
 
     def _answer(self, batch: Batch, *, full: bool) -> None:
-        """Answer a batch, and switch every partition that is behind what is known. Its commit begins meanwhile.
+        """Answer a batch, and switch every partition that is behind what is known.
 
-        Behind a `full` one more waits, and would be scored beside the thread that commits, which had this to produce.
+        Its commit begins meanwhile, where that takes long: a transaction, or a delivery beside the next batch. Behind a
+        `full` one more waits, and would be scored beside the thread that commits, which had this to produce.
         """
         exact = self._guarantee == "exactly_once"  # asking takes as long as answering a record
         group = self._consumer.consumer_group_metadata() if exact else None
@@ -178,17 +181,21 @@ class Stream:
             return
         envelopes = [*announce(switches, known), *asides]
         package = Package(envelopes=envelopes, offsets=offsets, fence=fence, group=group, full=full)
-        self._commits.submit(package)
-        scored = Scored()
+        if beside := exact or full:
+            self._commits.submit(package)
+        parts = list[Scored]()
         with self._spans.around(batch), metrics.BATCH_SECONDS.time():
             for part in self._score(batch, known):
                 for outputs in part.outputs:
                     package.add(outputs)
-                scored.add(part)
+                parts.append(part)
                 self.beat = time.monotonic()
         package.end(self._settings.transaction_timeout_seconds if full else 0)
+        self._in_flight.append(Answered(parts, asides))
+        if not beside:
+            self._commits.commit_here(package)
+            self._settle()  # the next must not wait until this is counted
         self.beat = time.monotonic()
-        self._in_flight.append(Answered(scored, asides))
 
     def _serving_places(self) -> dict[Where, Place]:
         return {where: place for where, place in self._places.items() if where not in self._held}
@@ -238,11 +245,12 @@ class Stream:
         """Wait for the transactions in flight, but for so many, and count or give back what each held."""
         while len(self._in_flight) > but:
             committed = self._commits.settle()
-            scored, asides = self._in_flight.popleft()
+            parts, asides = self._in_flight.popleft()
             if committed:
-                scored.count()
-                for compared in scored.compared:
-                    self._tally.add(compared)
+                for part in parts:
+                    part.count()
+                    for compared in part.compared:
+                        self._tally.add(compared)
             else:
                 self._aborted = True
                 for aside in asides:

@@ -40,10 +40,14 @@ def consumer() -> Consumer:
     return Consumer()
 
 
-@pytest.fixture
-def deliveries(consumer: Consumer) -> Iterator[Deliveries]:
+@pytest.fixture(params=["submit", "commit_here"])
+def deliveries(
+    consumer: Consumer, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Deliveries]:
+    """By either thread."""
     stub: Any = consumer
     made = Deliveries(KafkaSettings(bootstrap_servers="127.0.0.1:1"), consumer=stub, timeout_seconds=1)
+    monkeypatch.setattr(made, "submit", getattr(made, request.param))
     yield made
     made.close()
 

@@ -8,6 +8,7 @@ import pytest
 
 from schemas.specs import Costs
 from schemas.topics import PREDICTIONS, SHADOW
+from services.deployer import metrics
 from services.deployer.answers import answers_of, threshold_of
 from services.deployer.places import Place
 from services.deployer.predictions import Taken
@@ -82,7 +83,10 @@ def test_no_prediction_is_written_without_a_finite_score_and_that_is_counted() -
     ]
     topics = [PREDICTIONS.of("m"), SHADOW.of("m")]
     assert written == [(event_id, topic) for event_id in ("e1", "e2") for topic in topics]
-    assert scored.not_finite == {("m", 1): 2}
+    assert [(labels, number) for metric, labels, number in scored.counts if metric is metrics.NOT_FINITE] == [
+        (("m", 1), 1),
+        (("m", 1), 1),
+    ]
     [(model, revision, scoring)] = scored.compared
     assert (model, revision, scoring.batches, scoring.records) == ("m", 3, 1, 3)
     assert scoring.unanswered == {"champion": 1, "challenger": 1}

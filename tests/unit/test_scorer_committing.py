@@ -239,6 +239,18 @@ def test_nothing_is_committed_behind_what_is_not_known_to_be() -> None:
     commits.close()
 
 
+def test_nothing_is_committed_here_behind_what_is_not_known_to_be() -> None:
+    commits = Scripted()
+
+    with pytest.raises(Fatal, match="not known"):
+        commits.commit_here(Package(envelopes=[], offsets=[]))
+    commits.commit_here(Package(envelopes=[], offsets=[]))
+
+    assert not commits.settle()
+    assert commits.commits == 1
+    commits.close()
+
+
 def test_a_commit_that_comes_to_no_end_is_fatal() -> None:
     commits = Hanging()
     commits.submit(Package(envelopes=[], offsets=[]))

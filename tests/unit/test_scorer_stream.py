@@ -74,6 +74,11 @@ class Commits:
 
         package.end = noted  # type: ignore[assignment, method-assign]
 
+    def commit_here(self, package: Package) -> None:
+        self.told.append("ended")
+        assert package.take(lambda _: None, 0)
+        self.submitted.append(package)
+
     def settle(self) -> bool:
         package = self.submitted.pop(0)
         if self.refused or self.refusing:
@@ -135,6 +140,19 @@ def test_a_full_batch_is_answered_while_the_one_before_it_commits_and_a_small_on
     assert commits.patience == [10, 10, 0]
     assert commits.full == [True, True, False]
     assert stream._places[WHERE].position == 25
+
+
+def test_without_a_transaction_a_small_batch_is_delivered_when_it_has_ended(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_guarantee", "at_least_once")
+    commits: Any = stream._commits
+
+    for _ in range(3):
+        stream._turn()
+
+    assert commits.told == ["begins", "begins", "committed", "committed", "ended", "committed"]
+    assert len(commits.outputs) == 25 * len(MODELS)
 
 
 def test_no_more_is_taken_at_once_than_is_allowed_and_all_is_answered_in_order(stream: Stream) -> None:
