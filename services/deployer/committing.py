@@ -1,6 +1,7 @@
-"""What a batch leaves behind, and how two ways of committing it have the same face: submit, settle, drain at last."""
+"""What a batch leaves behind, and how two ways of committing it have one face: hand over, settle, drain at last."""
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -39,18 +40,20 @@ PRODUCER = {
 class Package:
     """What a batch comes to; in a transaction all of it is committed at once.
 
-    Whoever answers adds outputs, part by part, and ends it; a commit beside that begins before, and takes them as they
-    come.
-    From then on they are produced by the thread that adds, each part with those before it: two threads that both work
-    for each record wait for each other's turn at Python's lock. So whoever has more to answer waits, in `end`, until it
-    is taken. What has ended before is produced by who takes it.
+    Whoever answers adds outputs, part by part, and ends it. A commit beside that takes them as they come; once it does,
+    they are produced by the thread that adds, each part with those before it: two threads that both work for each
+    record wait for each other's turn at Python's lock. So whoever has more to answer waits, in `end`, until it is
+    taken. What has ended before is produced by who takes it.
 
     `group` is the consumer's metadata at the time the input was consumed: when the partitions have moved since, a
     transaction is refused by it. Without a transaction the consumer itself commits, and it is None.
 
     `fence` is where the partitions stood that switch in this package, under the revisions they switch to. Behind a
-    `full` one more waits to be answered; its offsets are sent while it is handed over.
+    `full` one more waits to be answered; its offsets are sent while it is handed over. `answered_at` is when the last
+    answer was there, by `time.perf_counter`.
     """
+
+    answered_at: float
 
     def __init__(
         self,
@@ -81,6 +84,7 @@ class Package:
 
     def end(self, seconds: float = 0) -> None:
         """Nothing more is added; waits so long to be taken, and then produces what was not."""
+        self.answered_at = time.perf_counter()
         self._taken.wait(seconds)
         with self._lock:
             self._over.set()
@@ -172,7 +176,10 @@ class Commits(ABC):
         self._in_flight.append(committing)
 
     def commit_here(self, package: Package) -> None:
-        """Commit what has ended, by the caller's thread and with nothing in flight: no other has to be woken for it."""
+        """Commit what has ended, by the caller's thread and with nothing in flight: no other has to be woken for it.
+
+        Nobody gives up a commit that comes to no end, as `settle` does; who watches the caller must.
+        """
         assert not self._in_flight
         committed = Future[bool]()
         committed.set_result(self._commit_in_turn(package))

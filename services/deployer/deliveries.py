@@ -57,12 +57,11 @@ class Deliveries(Commits):
         if package.fence and not self._commit_offsets():
             return False
         self._put(lambda: package.take(self.put_outputs))
-        began = time.perf_counter()
         self._flush()
         self._note(package.offsets)
         if time.monotonic() - self._committed_at > OFFSETS_EVERY_SECONDS and not self._commit_offsets():
             return False
-        metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - began)
+        metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - package.answered_at)
         return True
 
     def drain(self) -> bool:

@@ -71,8 +71,9 @@ class Known:
     def _revisions(self) -> Mapping[str, Mapping[str, int]]:
         """By stream: it is asked for each partition, for each batch."""
         found: dict[str, dict[str, int]] = {}
-        for model in self.serving.keys() & self.models.keys():
-            found.setdefault(self.models[model], {})[model] = self.serving[model].changed.revision
+        for model, serving in self.serving.items():
+            if (stream := self.models.get(model)) is not None:
+                found.setdefault(stream, {})[model] = serving.changed.revision
         return found
 
     def awaits(self, stream: str) -> bool:

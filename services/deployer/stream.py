@@ -194,7 +194,7 @@ class Stream:
         self._in_flight.append(Answered(parts, asides))
         if not beside:
             self._commits.commit_here(package)
-            self._settle()  # the next must not wait until this is counted
+            self._settle()  # it is counted now, and not when the next waits to be answered
         self.beat = time.monotonic()
 
     def _serving_places(self) -> dict[Where, Place]:

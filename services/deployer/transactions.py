@@ -44,7 +44,6 @@ class Transactions(Commits):
         """One transaction; False when it was aborted."""
         try:
             self._put(package)
-            began = time.perf_counter()
             self.put_envelopes(package.envelopes)
             self.producer.commit_transaction(self.timeout_seconds)
         except KafkaException as error:
@@ -54,7 +53,7 @@ class Transactions(Commits):
             log.warning("aborted, to be answered again: %s", error)
             metrics.ABORTED.inc()
             return False
-        metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - began)
+        metrics.TRANSACTION_SECONDS.observe(time.perf_counter() - package.answered_at)
         return True
 
     def _put(self, package: Package) -> None:

@@ -5,10 +5,10 @@ from itertools import chain
 import msgspec
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from schemas.specs import Costs
 from schemas.topics import PREDICTIONS, SHADOW
-from services.deployer import metrics
 from services.deployer.answers import answers_of, threshold_of
 from services.deployer.places import Place
 from services.deployer.predictions import Taken
@@ -68,7 +68,19 @@ class Odd:
         return Scores(score=np.where(np.arange(len(inputs)) == 0, np.nan, 0.7), probabilities=None)
 
 
-def test_no_prediction_is_written_without_a_finite_score_and_that_is_counted() -> None:
+def counted() -> dict[str, float]:
+    """Of stream s and model m, so far."""
+    labels = {"stream": "s"}, {"model": "m", "version": "1"}
+    named = {
+        "refused": {**labels[0], "reason": "poison"},
+        "keyed_otherwise": labels[0],
+        "not_finite": labels[1],
+        "predictions": {**labels[1], "arm": "champion"},
+    }
+    return {name: REGISTRY.get_sample_value(f"modelbus_scorer_{name}_total", of) or 0.0 for name, of in named.items()}
+
+
+def test_no_prediction_is_written_without_a_finite_score_and_that_is_counted_once_it_is_committed() -> None:
     release = release_of(1, SPEC, stream_spec("s"))
     event = changed(3, release, release_of(2, SPEC, stream_spec("s")))
     odd = Version(release=release, model=Odd())  # type: ignore[arg-type]
@@ -76,17 +88,22 @@ def test_no_prediction_is_written_without_a_finite_score_and_that_is_counted() -
     scorer = StreamScorer(stream_spec("s"), Known(models={"m": "s"}, serving={"m": serving}))
     value = b'{"id":"e%d","entity":"a","time":"2013-01-01T00:00:00Z","features":{"heat":1,"weight":1,"colour":"red"}}'
 
-    scored = scorer.score(Taken([0] * 3, [0, 1, 2], [b"a"] * 3, [value % offset for offset in range(3)]))
+    values, before = [value % 0, value % 1, b"{", value % 2], counted()
+    scored = scorer.score(Taken([0] * 4, [0, 1, 2, 3], [b"a", b"a", b"a", b"b"], values))
 
     written = [
         (msgspec.json.decode(value)["event_id"], topic) for topic, value, *_ in filter(None, chain(*scored.outputs))
     ]
     topics = [PREDICTIONS.of("m"), SHADOW.of("m")]
     assert written == [(event_id, topic) for event_id in ("e1", "e2") for topic in topics]
-    assert [(labels, number) for metric, labels, number in scored.counts if metric is metrics.NOT_FINITE] == [
-        (("m", 1), 1),
-        (("m", 1), 1),
-    ]
+    assert counted() == before
+    scored.count()
+    assert {name: count - before[name] for name, count in counted().items()} == {
+        "refused": 1,
+        "keyed_otherwise": 1,
+        "not_finite": 2,
+        "predictions": 2,
+    }
     [(model, revision, scoring)] = scored.compared
     assert (model, revision, scoring.batches, scoring.records) == ("m", 3, 1, 3)
     assert scoring.unanswered == {"champion": 1, "challenger": 1}

@@ -18,7 +18,7 @@ from services.deployer.places import Place, Where
 from services.deployer.predictions import Output
 from services.deployer.serving import Known, Serving, Version
 from services.deployer.settings import ScorerSettings
-from services.deployer.stream import Stream
+from services.deployer.stream import GUARANTEES, Guarantee, Stream
 from shared.runtime import Model
 from shared.settings import KafkaSettings
 from tests.scoring_world import changed, model_spec, release_of, stream_spec, trained, wrapped
@@ -188,9 +188,11 @@ def rested(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return rested
 
 
+@pytest.mark.parametrize("guarantee", GUARANTEES)
 def test_what_is_refused_is_answered_again_from_where_it_stands_committed_and_seldom_when_it_stays_so(
-    stream: Stream, rested: list[float]
+    stream: Stream, rested: list[float], guarantee: Guarantee, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(stream, "_guarantee", guarantee)
     commits: Any = stream._commits
     commits.refused = 8
 
