@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
 Bound = TypeVar("Bound")
-_BYTE = ctypes.c_char
 _LIBRARY = Path(__file__).with_name("libnative.so")
 _SOURCES = [_LIBRARY.with_name(f"{name}.c") for name in ("lines", "plain", "spans", "trees")]
 
@@ -27,7 +26,7 @@ class Native:
 
 def place_of(array: Any) -> int:
     """Where a NumPy array begins, writable and in C order; in a third of the time of its `ctypes.data`."""
-    return ctypes.addressof(_BYTE.from_buffer(array)) if array.size else 0
+    return ctypes.addressof(ctypes.c_char.from_buffer(array)) if array.size else 0
 
 
 def check_layout(size: Callable[[], int], ours: type[ctypes.Structure]) -> None:

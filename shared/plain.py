@@ -112,7 +112,7 @@ class PlainReader:
 
     def read(self, values: Spans) -> Plain | None:
         """What n values hold; None where plain.c has not been compiled, or for more than Arrow's texts can hold."""
-        if self._library is None or values.addresses is None or values.bytes > _MOST_LETTERS_OF_A_COLUMN:
+        if self._library is None or values.places is None or values.bytes > _MOST_LETTERS_OF_A_COLUMN:
             return None
         n = len(values)
         filled = _Filled(
@@ -124,8 +124,7 @@ class PlainReader:
             usual=np.empty(n, np.uint8),
         )
         sizes = n, self._features, MAX_EVENT_BYTES, MAX_ID_LETTERS
-        of_values = place_of(values.addresses), place_of(values.sizes)
-        columns = _Columns(*sizes, *of_values, *self._places, *map(place_of, filled))
+        columns = _Columns(*sizes, *values.places, *self._places, *map(place_of, filled))
         found = self._library.read(columns)
         if found < 0:
             raise MemoryError

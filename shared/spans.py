@@ -26,23 +26,23 @@ class _Library:
 class Spans:
     """Of n texts, None where there is none: where each begins, and its size in bytes; `bytes` is that of all.
 
-    `addresses` and `sizes` are int64 of shape (n,); both are 0 for None. They are good for as long as this lives; there
-    are no addresses where spans.c has not been compiled.
+    `sizes` is int64 of shape (n,), as are the addresses; both are 0 for None. `places` are where these two arrays are,
+    for as long as this lives; there are none where spans.c has not been compiled.
     """
 
-    addresses: NDArray[np.int64] | None
+    places: tuple[int, int] | None = None
 
     def __init__(self, texts: Sequence[bytes | None]) -> None:
         self._held = list(texts)
         self._library = native(_Library)
         count = len(self._held)
         if self._library is None:
-            self.addresses, self.sizes = None, np.array([len(text or b"") for text in self._held], np.int64)
+            self.sizes = np.array([len(text or b"") for text in self._held], np.int64)
             self.bytes = int(self.sizes.sum())
         else:
-            self.addresses, self.sizes = np.empty(count, np.int64), np.empty(count, np.int64)
-            places = place_of(self.addresses), place_of(self.sizes)
-            self.bytes = self._library.spans(self._held, count, *places)
+            self._addresses, self.sizes = np.empty(count, np.int64), np.empty(count, np.int64)
+            self.places = place_of(self._addresses), place_of(self.sizes)
+            self.bytes = self._library.spans(self._held, count, *self.places)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -55,13 +55,12 @@ class Spans:
         """
         assert texts.type == pa.string()
         assert len(texts) == len(self)
-        if self._library is None or self.addresses is None or not len(self):
+        if self._library is None or self.places is None or not len(self):
             return self.same_by_python(texts)
         _, offsets, letters = texts.buffers()
         found = np.empty(len(self), np.bool_)
         begin = offsets.address + _ARROW_OFFSET * texts.offset
-        places = place_of(self.addresses), place_of(self.sizes), begin, letters.address if letters else None
-        self._library.same(len(self), *places, place_of(found))
+        self._library.same(len(self), *self.places, begin, letters.address if letters else None, place_of(found))
         return found
 
     def same_by_python(self, texts: pa.Array) -> NDArray[np.bool_]:

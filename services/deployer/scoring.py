@@ -38,7 +38,7 @@ class Scored:
         model, number = version.release.candidate.model, version.release.version
         answered = Counter(arms if outputs.answered is None else compress(arms, outputs.answered))
         self.counts += [(metrics.PREDICTIONS, (model, number, arm), count) for arm, count in answered.items()]
-        self.counts.append((metrics.NOT_FINITE, (model, number), len(arms) - sum(answered.values())))
+        self.counts.append((metrics.NOT_FINITE, (model, number), len(arms) - answered.total()))
 
     def count(self) -> None:
         """Into the metrics, once it is committed."""
