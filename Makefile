@@ -52,7 +52,7 @@ lock: $(UV) ## pin all dependencies anew, with hashes
 NATIVE := shared/libnative.so
 
 # -O3 makes trees.c slower; no multiplication may be fused with what is added to it
-$(NATIVE): shared/lines.c shared/plain.c shared/spans.c shared/trees.c
+$(NATIVE): $(wildcard shared/*.c)
 	@rm -f $@
 	$(CC) -O2 -std=c11 -ffp-contract=off -Wall -Wextra -shared -fPIC -o $@ $^ -lm || echo "without a C compiler scorers and ingestors are slower, and tests fail"
 

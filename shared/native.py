@@ -1,4 +1,4 @@
-"""What is written in C for speed alone: lines.c, plain.c, spans.c and trees.c, which `make` compiles into one library.
+"""What is written in C for speed alone, in the files beside this one that `make` compiles into one library.
 
 Each has a slower twin that says the same, bit by bit: a property that the tests check. Without the library the twins
 do all the work.
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 log = logging.getLogger(__name__)
 Bound = TypeVar("Bound")
 _LIBRARY = Path(__file__).with_name("libnative.so")
-_SOURCES = [_LIBRARY.with_name(f"{name}.c") for name in ("lines", "plain", "spans", "trees")]
+_SOURCES = [*_LIBRARY.parent.glob("*.c")]
 
 
 class Native:

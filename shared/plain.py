@@ -112,7 +112,7 @@ class PlainReader:
 
     def read(self, values: Spans) -> Plain | None:
         """What n values hold; None where plain.c has not been compiled, or for more than Arrow's texts can hold."""
-        if self._library is None or values.places is None or values.bytes > _MOST_LETTERS_OF_A_COLUMN:
+        if self._library is None or values.bytes > _MOST_LETTERS_OF_A_COLUMN:
             return None
         n = len(values)
         filled = _Filled(

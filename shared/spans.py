@@ -1,7 +1,7 @@
-"""Texts where Python keeps them, so that what is written in C reads them in place; without spans.c by Python."""
+"""Texts where somebody keeps them in memory, so that what is written in C reads them in place."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -26,36 +26,57 @@ class _Library:
 class Spans:
     """Of n texts, None where there is none: where each begins, and its size in bytes; `bytes` is that of all.
 
-    `sizes` is int64 of shape (n,), as are the addresses; both are 0 for None. `places` are where these two arrays are,
-    for as long as this lives; there are none where spans.c has not been compiled.
+    `addresses` and `sizes` are int64 of shape (n,), both 0 for None; the texts stay there for as long as `held` lives.
+    `places` are where these two arrays are, for as long as this lives.
     """
 
-    places: tuple[int, int] | None = None
-
-    def __init__(self, texts: Sequence[bytes | None]) -> None:
-        self._held = list(texts)
+    def __init__(
+        self, addresses: NDArray[np.int64], sizes: NDArray[np.int64], held: object, total: int | None = None
+    ) -> None:
+        self.sizes = sizes
+        self.bytes = int(sizes.sum()) if total is None else total
+        self.places = place_of(addresses), place_of(sizes)
+        self._addresses, self._held = addresses, held
         self._library = native(_Library)
-        count = len(self._held)
-        if self._library is None:
-            self.sizes = np.array([len(text or b"") for text in self._held], np.int64)
-            self.bytes = int(self.sizes.sum())
-        else:
-            self._addresses, self.sizes = np.empty(count, np.int64), np.empty(count, np.int64)
-            self.places = place_of(self._addresses), place_of(self.sizes)
-            self.bytes = self._library.spans(self._held, count, *self.places)
+
+    @classmethod
+    def of(cls, texts: Sequence[bytes | None]) -> "Spans":
+        """Of texts that Python keeps.
+
+        >>> [*Spans.of([b"a", None])]
+        [b'a', None]
+        """
+        held = list(texts)
+        if (library := native(_Library)) is None:
+            addresses = np.array([_address(text) for text in held], np.int64)
+            return cls(addresses, np.array([len(text or b"") for text in held], np.int64), held)
+        addresses, sizes = np.empty(len(held), np.int64), np.empty(len(held), np.int64)
+        total = library.spans(held, len(held), place_of(addresses), place_of(sizes))
+        return cls(addresses, sizes, held, total)
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self.sizes)
+
+    def __getitem__(self, row: int) -> bytes | None:
+        return ctypes.string_at(address, int(self.sizes[row])) if (address := int(self._addresses[row])) else None
+
+    def __iter__(self) -> Iterator[bytes | None]:
+        for address, size in zip(self._addresses.tolist(), self.sizes.tolist(), strict=True):
+            yield ctypes.string_at(address, size) if address else None
+
+    def where(self, kept: NDArray[np.bool_]) -> "Spans":
+        """The texts for which the mask says so."""
+        return Spans(self._addresses[kept], self.sizes[kept], self._held)
 
     def same(self, texts: pa.Array) -> NDArray[np.bool_]:
         """Which of them are those in an Arrow array of n strings, none of which is null.
 
-        >>> Spans([b"a", None, b"c", b""]).same(pa.array(["a", "b", "d", ""])).tolist()
+        >>> Spans.of([b"a", None, b"c", b""]).same(pa.array(["a", "b", "d", ""])).tolist()
         [True, False, False, True]
         """
         assert texts.type == pa.string()
         assert len(texts) == len(self)
-        if self._library is None or self.places is None or not len(self):
+        if self._library is None or not len(self):
             return self.same_by_python(texts)
         _, offsets, letters = texts.buffers()
         found = np.empty(len(self), np.bool_)
@@ -66,4 +87,8 @@ class Spans:
     def same_by_python(self, texts: pa.Array) -> NDArray[np.bool_]:
         """`same` by Python."""
         given = texts.cast(pa.binary()).to_pylist()
-        return np.array([mine == other for mine, other in zip(self._held, given, strict=True)], np.bool_)
+        return np.array([mine == other for mine, other in zip(self, given, strict=True)], np.bool_)
+
+
+def _address(text: bytes | None) -> int:
+    return ctypes.cast(ctypes.c_char_p(text), ctypes.c_void_p).value or 0

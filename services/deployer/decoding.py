@@ -39,7 +39,7 @@ class ColumnDecoder:
 
     def decode(self, values: Sequence[bytes | None]) -> Columns:
         """Decode a batch; refusals are in the result, nothing is raised."""
-        plain = self._plain.read(Spans(values))
+        plain = self._plain.read(Spans.of(values))
         if plain is None or not plain.any:
             return self._decoded(values, range(len(values))).columns
         columns = _usual(plain)

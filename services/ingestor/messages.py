@@ -1,26 +1,19 @@
 """From Kafka's client to blocks of records."""
 
-import logging
-from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-import numpy as np
-from confluent_kafka import KafkaException, Message
-
 from services.ingestor.domain.blocks import Block, Taken
-from shared.reading import headers_of
+from shared.consuming import Fetched
 from shared.settings import KafkaSettings
 
 GROUP: Final = "modelbus.ingestor"
 BATCH: Final = 10_000  # messages asked for at a time
-log = logging.getLogger(__name__)
 
 
 def client_settings(kafka: KafkaSettings) -> dict[str, Any]:
     """How the topics are consumed."""
     return kafka.librdkafka() | {
         "client.id": GROUP,
-        "logger": log,
         "group.id": GROUP,
         "group.protocol": "consumer",
         "isolation.level": "read_committed",
@@ -34,36 +27,23 @@ def client_settings(kafka: KafkaSettings) -> dict[str, Any]:
     }
 
 
-def failed(message: Any) -> bool:
-    """Whether this is the client's word about an error, not a record.
+def block_from(fetched: Fetched) -> Block:
+    """The records of one topic."""
 
-    Raises:
-        KafkaException: the client is beyond repair.
-    """
-    if error := message.error():
-        if error.fatal():
-            raise KafkaException(error)
-        log.warning("%s: %s", message.topic(), error)
-    return error is not None
+    def origin(row: int) -> Taken:
+        return Taken(
+            int(fetched.partitions[row]),
+            int(fetched.offsets[row]),
+            fetched.timestamp_ms(row),
+            fetched.keys[row],
+            fetched.values[row],
+            fetched.headers(row),
+        )
 
-
-def blocks_of(messages: Sequence[Any]) -> Iterator[tuple[str, Block]]:
-    """The records of each topic."""
-    present: set[Any] = set(map(Message.topic, messages))
-    for topic in present:
-        yield topic, _block([m for m in messages if m.topic() == topic] if len(present) > 1 else messages)
-
-
-def _block(messages: Sequence[Any]) -> Block:
     return Block(
-        partitions=np.fromiter(map(Message.partition, messages), dtype=np.int32, count=len(messages)),
-        offsets=np.fromiter(map(Message.offset, messages), dtype=np.int64, count=len(messages)),
-        keys=list(map(Message.key, messages)),
-        values=list(map(Message.value, messages)),
-        origin=lambda row: _taken(messages[row]),
+        partitions=fetched.partitions,
+        offsets=fetched.offsets,
+        keys=fetched.keys,
+        values=fetched.values,
+        origin=origin,
     )
-
-
-def _taken(message: Any) -> Taken:
-    at = message.timestamp()[1]
-    return Taken(message.partition(), message.offset(), at, message.key(), message.value(), headers_of(message))

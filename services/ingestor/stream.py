@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import asyncpg
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
 from services.ingestor import metrics
 from services.ingestor.announcements import Announcer
@@ -18,11 +18,12 @@ from services.ingestor.domain.patience import Patience
 from services.ingestor.domain.sources import Source
 from services.ingestor.intake import Intake
 from services.ingestor.isolation import Isolation
-from services.ingestor.messages import BATCH, blocks_of, client_settings, failed
+from services.ingestor.messages import BATCH, block_from, client_settings
 from services.ingestor.parking import Parking
 from services.ingestor.settings import Settings
 from services.ingestor.store import Store
 from shared import telemetry
+from shared.consuming import ColumnConsumer, Fetched
 from shared.errors import Fatal
 from shared.memory import GIVE_BACK_SECONDS, give_back
 from shared.postgres import AWAY
@@ -52,7 +53,7 @@ class Stream:
         self._announcer = Announcer(pool)
         self._isolation = Isolation(pool)
         self._parking = Parking(kafka)
-        self._consumer = Consumer(client_settings(kafka))
+        self._consumer = ColumnConsumer(client_settings(kafka), log)
         self._intakes: dict[str, Intake] = {}
         self._sources: dict[str, Source] = {}
         self._shown: dict[str, Mapping[int, int]] = {}
@@ -136,9 +137,7 @@ class Stream:
         for topic in self._intakes.keys() & sources.keys():
             self._intakes[topic].learn(sources[topic])
         if fresh:
-            self._consumer.subscribe(
-                sorted(sources), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
-            )
+            self._consumer.subscribe(sorted(sources), on_assign=self._assigned, on_revoke=self._revoked)
 
     def _take(self) -> None:
         """Batch after batch while they come full: to be asked anew may take as long as a batch.
@@ -150,21 +149,19 @@ class Stream:
         until, coming = now + _TAKE_SECONDS, 0
         try:
             while now < until and not any(each.at_limit(coming) for each in self._intakes.values()):
-                messages = self._consumer.consume(most, _TAKE_SECONDS)
+                fetched = self._consumer.fetch(most, _TAKE_SECONDS)
                 self._have_read()
-                self._reading = self._reads.submit(self._add, messages, now)
-                now, coming = time.monotonic(), len(messages)
+                self._reading = self._reads.submit(self._add, fetched, now)
+                now, coming = time.monotonic(), sum(map(len, fetched))
                 if coming < most:
                     return
         finally:
             self._have_read()
 
-    def _add(self, messages: list[Message], now: float) -> None:
-        if any(map(Message.error, messages)):
-            messages = [message for message in messages if not failed(message)]
-        for topic, block in blocks_of(messages):
-            if intake := self._intakes.get(topic):
-                intake.add(block, now)
+    def _add(self, fetched: list[Fetched], now: float) -> None:
+        for each in fetched:
+            if intake := self._intakes.get(each.topic):
+                intake.add(block_from(each), now)
 
     def _have_read(self) -> None:
         """Wait for the batch that is being read, and raise what that raised."""
@@ -236,7 +233,7 @@ class Stream:
         await self._announcer.announce(intake.source.table, table)
         intake.announced = True
 
-    def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+    def _assigned(self, partitions: list[TopicPartition]) -> None:
         self._have_read()
         for topic in {partition.topic for partition in partitions}:
             if topic not in self._intakes:
@@ -247,7 +244,7 @@ class Stream:
         self._consumer.incremental_assign(placed)
         log.info("assigned: %s", _named(placed))
 
-    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+    def _revoked(self, partitions: list[TopicPartition]) -> None:
         log.info("revoked: %s", _named(partitions))
         try:
             self._have_read()
@@ -274,10 +271,8 @@ class Stream:
     def _hold_or_release(self, intake: Intake, hold: bool) -> None:
         """What cannot be committed must not grow."""
         intake.held = hold
-        (self._consumer.pause if intake.held else self._consumer.resume)(self._assignment(intake))
-
-    def _assignment(self, intake: Intake) -> list[TopicPartition]:
-        return [partition for partition in self._consumer.assignment() if partition.topic == intake.source.topic]
+        mine = [TopicPartition(intake.source.topic, partition) for partition in intake.ends]
+        (self._consumer.pause if intake.held else self._consumer.resume)(mine)
 
     def _show_progress(self) -> None:
         """So that every Kafka tool shows how far the tables are; nobody reads from these offsets."""
@@ -285,7 +280,7 @@ class Stream:
             if (ends := intake.ends) and self._shown.get(topic) != ends:
                 places = [TopicPartition(topic, partition, offset) for partition, offset in ends.items()]
                 with suppress(KafkaException):
-                    self._consumer.commit(offsets=places, asynchronous=True)
+                    self._consumer.commit(places)
                     self._shown[topic] = ends
 
 

@@ -267,7 +267,7 @@ class TestBuffer:
         assert buffer.add(block_of([taken(10, b"a"), taken(9, None)]), now=0) == 0
 
         (block,) = buffer.cut().blocks
-        assert (block.offsets.tolist(), block.values, block.origin(0)) == ([10], [b"a"], taken(10, b"a"))
+        assert (block.offsets.tolist(), [*block.values], block.origin(0)) == ([10], [b"a"], taken(10, b"a"))
 
     def test_a_dropped_partition_takes_its_records_along_and_leaves_the_others(self) -> None:
         buffer = Buffer()
@@ -288,7 +288,7 @@ class TestBuffer:
         batch = buffer.cut().without(0)
 
         assert (batch.rows, batch.starts, batch.nexts) == (1, {1: 0}, {1: 1})
-        assert [block.values for block in batch.blocks] == [[b"de"]]
+        assert [[*block.values] for block in batch.blocks] == [[b"de"]]
 
     def test_what_is_sifted_keeps_its_span_without_those_that_need_not_be_read(self) -> None:
         buffer = Buffer()
@@ -301,7 +301,7 @@ class TestBuffer:
 
         assert batch.sifted
         assert (batch.starts, batch.nexts) == ({0: 0, 1: 0}, {0: 2, 1: 2})
-        assert [block.values for block in batch.blocks] == [[b"a", b"b"]]
+        assert [[*block.values] for block in batch.blocks] == [[b"a", b"b"]]
         assert [each.taken for each in batch.killers] == [killer]
         assert batch.without(0).killers == ()
 

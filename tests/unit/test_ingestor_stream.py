@@ -4,17 +4,27 @@ import threading
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 import pytest
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import TopicPartition
 
 from services.ingestor.domain.blocks import Block
 from services.ingestor.intake import Intake
 from services.ingestor.settings import Settings
 from services.ingestor.stream import Stream
+from shared.consuming import Fetched
 from shared.settings import KafkaSettings
+from shared.spans import Spans
 
 TOPIC = "data.s"
-BATCH = [Message(topic=TOPIC, partition=0, offset=offset, key=b"a", value=b"{}") for offset in range(3)]
+BATCH = Fetched(
+    topic=TOPIC,
+    partitions=np.zeros(3, np.int32),
+    offsets=np.arange(3),
+    keys=Spans.of([b"a"] * 3),
+    values=Spans.of([b"{}"] * 3),
+    messages=np.zeros(3, np.int64),
+)
 
 
 class FakeConsumer:
@@ -23,10 +33,10 @@ class FakeConsumer:
     def __init__(self, meanwhile: Callable[[], None]) -> None:
         self.meanwhile, self.asked = meanwhile, 0
 
-    def consume(self, _: int, __: float) -> list[Message]:
+    def fetch(self, _: int, __: float) -> list[Fetched]:
         self.asked += 1
         if self.asked == 1:
-            return BATCH
+            return [BATCH]
         self.meanwhile()
         return []
 
@@ -55,8 +65,8 @@ class FakeIntake:
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
     none = cast("Any", None)
-    for name in ("Consumer", "Parking"):  # no broker is asked
-        monkeypatch.setattr(f"services.ingestor.stream.{name}", lambda _: none)
+    for name in ("ColumnConsumer", "Parking"):  # no broker is asked
+        monkeypatch.setattr(f"services.ingestor.stream.{name}", lambda *_: none)
     settings = Settings(commit_rows=len(BATCH))
     return Stream(kafka=KafkaSettings(bootstrap_servers="none:1"), pool=none, tables=none, settings=settings)
 
@@ -68,7 +78,7 @@ def taken(stream: Stream, intake: FakeIntake, meanwhile: Callable[[Stream], None
 
 
 def revoked(stream: Stream) -> None:
-    stream._revoked(stream._consumer, [TopicPartition(TOPIC, 0)])
+    stream._revoked([TopicPartition(TOPIC, 0)])
 
 
 def test_a_partition_is_given_away_once_what_was_fetched_of_it_has_been_read(stream: Stream) -> None:

@@ -212,7 +212,7 @@ def test_long_numbers_are_rounded_once() -> None:
 
     head = '"id":"e","entity":"m","time":"2013-01-01T00:00:00Z"'
     plain = PlainReader(STREAM.model_copy(update={"features": features})).read(
-        Spans([f'{{{head},"features":{{{each}}}}}'.encode() for each in said])
+        Spans.of([f'{{{head},"features":{{{each}}}}}'.encode() for each in said])
     )
 
     assert plain is not None
@@ -232,11 +232,11 @@ def test_a_usual_record_is_plain() -> None:
     ]
     odd = [_record(id='"\u00e9"'), _record(load="1e-300"), b"{", None]
 
-    plain = PlainReader(STREAM).read(Spans([*usual, *odd]))
+    plain = PlainReader(STREAM).read(Spans.of([*usual, *odd]))
 
     assert plain is not None, "plain.c was not compiled: is there a C compiler?"
     assert plain.usual.tolist() == [True] * 5 + [False] * 4
-    assert not PlainReader(STREAM).read(Spans([_record(load="9"), _record(hue='"green"')])).usual.any()  # type: ignore[union-attr]
+    assert not PlainReader(STREAM).read(Spans.of([_record(load="9"), _record(hue='"green"')])).usual.any()  # type: ignore[union-attr]
 
 
 def test_no_record_is_as_good_as_any() -> None:

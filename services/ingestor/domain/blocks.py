@@ -39,21 +39,17 @@ class Block:
 
     partitions: NDArray[np.int32]
     offsets: NDArray[np.int64]
-    keys: list[bytes | None]
-    values: list[bytes | None]
+    keys: Spans
+    values: Spans
     origin: Callable[[int], Taken]
 
     def __len__(self) -> int:
         return len(self.values)
 
-    @cached_property
-    def spans(self) -> Spans:
-        """The values, to be read in place."""
-        return Spans(self.values)
-
     @property
     def bytes(self) -> int:
-        return self.spans.bytes
+        """Of the values."""
+        return self.values.bytes
 
     @cached_property
     def ends(self) -> Mapping[int, int]:
@@ -79,8 +75,8 @@ class Block:
         return Block(
             partitions=self.partitions[kept],
             offsets=self.offsets[kept],
-            keys=[self.keys[row] for row in rows],
-            values=[self.values[row] for row in rows],
+            keys=self.keys.where(kept),
+            values=self.values.where(kept),
             origin=lambda row: self.origin(rows[row]),
         )
 
@@ -130,7 +126,7 @@ def block_of(taken: Sequence[Taken]) -> Block:
     return Block(
         partitions=np.array([record.partition for record in taken], dtype=np.int32),
         offsets=np.array([record.offset for record in taken], dtype=np.int64),
-        keys=[record.key for record in taken],
-        values=[record.value for record in taken],
+        keys=Spans.of([record.key for record in taken]),
+        values=Spans.of([record.value for record in taken]),
         origin=taken.__getitem__,
     )

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import compress
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -29,7 +28,6 @@ from shared.records import (
     StreamDecoder,
     check_year,
 )
-from shared.spans import Spans
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -125,7 +123,7 @@ class DataReader:
         self._nothing = schema.empty_table()
 
     def rows(self, block: Block) -> Found:
-        plain = self._plain.read(block.spans)
+        plain = self._plain.read(block.values)
         if plain is None or not plain.any:
             return Found(*self._decoded(block, range(len(block)))[:2])
         rows = self._table(plain, block)
@@ -279,9 +277,8 @@ def _times(records: Iterable[Record | LabelRecord | Prediction]) -> pa.Array:
 def _keyed(block: Block, found: Found, accepted: NDArray[np.bool_]) -> NDArray[np.bool_]:
     entities = found.table["entity"].combine_chunks()
     if found.whole:
-        return Spans(block.keys).same(entities)[accepted]
-    keys = block.keys if accepted.all() else list(compress(block.keys, accepted.tobytes()))
-    return Spans(keys).same(entities)
+        return block.keys.same(entities)[accepted]
+    return (block.keys if accepted.all() else block.keys.where(accepted)).same(entities)
 
 
 def _text(label: bool | str | None) -> str | None:
