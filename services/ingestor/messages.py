@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from services.ingestor.domain.blocks import Block, Taken
-from shared.consuming import Fetched
+from shared.fetching import Fetched
 from shared.settings import KafkaSettings
 
 GROUP: Final = "modelbus.ingestor"

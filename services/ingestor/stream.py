@@ -23,8 +23,8 @@ from services.ingestor.parking import Parking
 from services.ingestor.settings import Settings
 from services.ingestor.store import Store
 from shared import telemetry
-from shared.consuming import ColumnConsumer, Fetched
 from shared.errors import Fatal
+from shared.fetching import ColumnConsumer, Fetched
 from shared.memory import GIVE_BACK_SECONDS, give_back
 from shared.postgres import AWAY
 from shared.settings import KafkaSettings

@@ -12,7 +12,7 @@ from services.ingestor.domain.blocks import Block
 from services.ingestor.intake import Intake
 from services.ingestor.settings import Settings
 from services.ingestor.stream import Stream
-from shared.consuming import Fetched
+from shared.fetching import Fetched
 from shared.settings import KafkaSettings
 from shared.spans import Spans
 

@@ -1,4 +1,4 @@
-/* Messages of Kafka's client as columns; consuming.py says what for and calls this. */
+/* Messages of Kafka's client as columns; fetching.py says what for and calls this. */
 
 #include <stddef.h>
 #include <stdint.h>

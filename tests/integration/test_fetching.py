@@ -12,8 +12,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka.cimpl import NewTopic
 
 from compose.embedded.stack import Stack
-from shared import consuming
-from shared.consuming import ColumnConsumer, Fetched
+from shared import fetching
+from shared.fetching import ColumnConsumer, Fetched
 from shared.kafka import ensure_topics
 from shared.reading import headers_of
 from shared.settings import KafkaSettings
@@ -31,7 +31,7 @@ Record = tuple[Any, ...]
 
 @pytest.fixture
 async def topics(stack: Stack) -> list[str]:
-    names = [f"consuming-{uuid.uuid4().hex[:8]}" for _ in range(2)]
+    names = [f"fetching-{uuid.uuid4().hex[:8]}" for _ in range(2)]
     await ensure_topics(KafkaSettings(), [NewTopic(name, PARTITIONS, replication_factor=1) for name in names])
     return names
 
@@ -39,7 +39,7 @@ async def topics(stack: Stack) -> list[str]:
 @pytest.fixture(params=["by C", "by Python"])
 def twin(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "by Python":
-        monkeypatch.setattr(consuming, "native", lambda _: None)
+        monkeypatch.setattr(fetching, "native", lambda _: None)
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class _Places(ctypes.Structure):
 
 
 class _Message(ctypes.Structure):
-    """rd_kafka_message_t; `struct message` of consuming.c."""
+    """rd_kafka_message_t; `struct message` of fetching.c."""
 
     _fields_ = (
         ("error", ctypes.c_int32),
@@ -118,7 +118,7 @@ def _librdkafka() -> ctypes.CDLL:
 
 
 class _Library:
-    """consuming.c."""
+    """fetching.c."""
 
     def __init__(self, library: Native) -> None:
         self.spread, self.release = library.freeing.modelbus_spread, library.freeing.modelbus_release
