@@ -280,7 +280,9 @@ class _Client:
 
     def __init__(self, settings: Mapping[str, Any], rebalance: Any, log: logging.Logger) -> None:
         library = _librdkafka()
-        self._log = _Log(lambda _, level, what, said: log.log(_LEVELS[level], "%s: %s", what.decode(), said.decode()))
+        self._log = _Log(
+            lambda _, level, what, said: log.log(_LEVELS[level], "%s: %s", what.decode(), said.decode(errors="replace"))
+        )
         error, conf = ctypes.create_string_buffer(_ERROR_BYTES), library.conf_new()
         for name, value in settings.items():
             said = str(value).lower() if isinstance(value, bool) else str(value)
@@ -295,7 +297,6 @@ class _Client:
             raise KafkaException(KafkaError(library.last_error(), error.value.decode()))
         library.poll_set_consumer(self.handle)
         self.queue = library.queue_get_consumer(self.handle)
-
         weakref.finalize(self, _end, self.handle, self.queue, self._log)
 
 

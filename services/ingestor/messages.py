@@ -7,7 +7,7 @@ from shared.fetching import Fetched
 from shared.settings import KafkaSettings
 
 GROUP: Final = "modelbus.ingestor"
-BATCH: Final = 10_000  # messages asked for at a time
+BATCH: Final = 20_000  # messages asked for at a time
 
 
 def client_settings(kafka: KafkaSettings) -> dict[str, Any]:

@@ -1,13 +1,8 @@
-"""The ceiling of `ingest`, as a child process: the same client, and nothing is done with what it hands over.
-
-Alone it has imported nothing but the client. `--as-ingestor`: it has imported what an ingestor imports, and Python
-looks for cycles as in any process; `--seldom`: and as seldom as in an ingestor.
-"""
+"""The ceiling of `ingest`, as a child process: the same client, and nothing is done with what it hands over."""
 
 import argparse
 import json
 import time
-from importlib import import_module
 from typing import Any
 
 from confluent_kafka import Consumer
@@ -21,13 +16,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--topic", required=True)
     parser.add_argument("--events", type=int, required=True)
-    parser.add_argument("--as-ingestor", action="store_true")
-    parser.add_argument("--seldom", action="store_true")
     arguments = parser.parse_args()
-    if arguments.as_ingestor or arguments.seldom:
-        import_module("services.ingestor.app")
-    if arguments.seldom:
-        import_module("services.ingestor.stream").look_seldom_for_cycles()
     print(_rate(arguments.settings, arguments.topic, arguments.events, arguments.batch))  # noqa: T201  # the result
 
 

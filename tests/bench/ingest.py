@@ -1,11 +1,10 @@
 """One ingestor process against a bare consume of the same topic by the same client settings, in one run.
 
 The workload: 12 floats, JSON events, 4 partitions; validated, profiled, committed to a Delta table on S3 exactly once
-and announced. The bare consumer only counts what it is given, before the ingestor and after it; the round in the middle
-counts. The consumer is a process that has imported what an ingestor imports, and Python looks for cycles in it as in
-any; how fast it is with as few looks as an ingestor takes, and with nothing imported, is said, too. So is what one
-record in a hundred that is cut off costs the good ones. Each is measured while it is under way: the consumer from the
-first message it is given, the ingestor from its first commit to the last but one.
+and announced. The bare consumer is a script that imports nothing but confluent-kafka, takes as many messages at a time
+and only counts them, before the ingestor and after it; the round in the middle counts. What one record in a hundred
+that is cut off costs the good ones is said, too. Each is measured while it is under way: the consumer from the first
+message it is given, the ingestor from its first commit to the last but one.
 """
 
 import asyncio
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
+from compose.embedded.services import FRUGAL
 from compose.embedded.stack import Stack
 from schemas.events.ingestor import DatasetCommitted
 from schemas.topics import DATA, INGESTOR
@@ -48,18 +48,14 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
             for turn in range(REPEATS):
                 say(f"round {turn + 1} of {REPEATS}, {events:,} events")
                 topic = await _fed(f"bench{turn}", events)
-                before = await asyncio.to_thread(_bare, topic, events, "--as-ingestor")
+                before = await asyncio.to_thread(_bare, topic, events)
                 ours = await asyncio.to_thread(_ingested, Path(folder), topic, events)
-                after = await asyncio.to_thread(_bare, topic, events, "--as-ingestor")
-                seldom = await asyncio.to_thread(_bare, topic, events, "--seldom")
-                alone = await asyncio.to_thread(_bare, topic, events)
+                after = await asyncio.to_thread(_bare, topic, events)
                 spoilt, good = await _fed(f"spoilt{turn}", events, spoilt=True), events - events // SPOILT_EVERY
                 rounds.append(
                     _Round(
                         ours=ours,
                         bare=fmean((before, after)),
-                        seldom=seldom,
-                        alone=alone,
                         spoilt=await asyncio.to_thread(_ingested, Path(folder), spoilt, good),
                     )
                 )
@@ -69,8 +65,6 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
     what = f"ingest into a table, one process, {len(FEATURES)} floats, against a bare consume"
     return [
         Figure(what=what, unit="events/s", ours=found.ours, ceiling=found.bare, least=0.5),
-        Figure(what=f"{what} that seldom looks for cycles", unit="events/s", ours=found.ours, ceiling=found.seldom),
-        Figure(what=f"{what} that has imported nothing", unit="events/s", ours=found.ours, ceiling=found.alone),
         Figure(
             what=f"ingest of good ones beside one bad one in {SPOILT_EVERY}, against good ones alone",
             unit="events/s",
@@ -81,12 +75,10 @@ async def measure(arguments: Namespace, say: Say) -> list[Figure]:
 
 
 class _Round(NamedTuple):
-    """Rows a second, and messages a second of bare consumers."""
+    """Rows a second, and messages a second of the bare consumer."""
 
     ours: float
     bare: float
-    seldom: float
-    alone: float
     spoilt: float
 
 
@@ -112,11 +104,11 @@ def _feed(topic: str, events: int, *, spoilt: bool) -> None:
     assert writer.flush(120) == 0
 
 
-def _bare(topic: str, events: int, *how: str) -> float:
+def _bare(topic: str, events: int) -> float:
     """Messages a second of a process that does nothing with them."""
-    settings = json.dumps({name: value for name, value in client_settings(KafkaSettings()).items() if name != "logger"})
+    settings = json.dumps(client_settings(KafkaSettings()))
     asked = ["--settings", settings, "--batch", str(BATCH), "--topic", topic, "--events", str(events)]
-    command = [sys.executable, "-m", "tests.bench.consuming", *asked, *how]
+    command = [sys.executable, "-m", "tests.bench.consuming", *asked]
     return float(subprocess.run(command, cwd=parts.ROOT, check=True, capture_output=True, text=True).stdout)
 
 
@@ -128,7 +120,7 @@ def _ingested(folder: Path, topic: str, events: int) -> float:
     said.assign([TopicPartition(INGESTOR.name, number, OFFSET_BEGINNING) for number in range(INGESTOR.partitions)])
     commits: list[tuple[float, int]] = []
     deadline = time.monotonic() + _LIMIT_SECONDS
-    with parts.ingestor(folder / f"{topic}.log", **parts.AS_SHIPPED):
+    with parts.ingestor(folder / f"{topic}.log", **FRUGAL, **parts.AS_SHIPPED):
         while not commits or commits[-1][1] < events:
             assert time.monotonic() < deadline, f"{commits[-1:]} of {events}"
             if rows := _committed(said, topic.replace(".", "/")):
