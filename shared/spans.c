@@ -8,7 +8,8 @@ extern void *PyList_GetItem(void *list, intptr_t index);
 extern int PyBytes_AsStringAndSize(void *bytes, char **at, intptr_t *size);
 extern char _Py_NoneStruct; /* where None is */
 
-/* Of n objects of a list, bytes or None, where Python keeps them; returns the bytes of all, or -1 when Python has an error to raise. None is nowhere. */
+/* Of n objects of a list, bytes or None, where Python keeps them; returns the bytes of all, or -1 when Python has an
+   error to raise. None is nowhere. */
 int64_t modelbus_spans(void *list, int64_t n, char **at, int64_t *sizes) {
     int64_t all = 0;
     for (int64_t row = 0; row < n; all += sizes[row++]) {

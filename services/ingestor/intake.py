@@ -19,7 +19,7 @@ from services.ingestor.parking import Parking
 from services.ingestor.settings import Settings
 from shared.tables import Epoch, Tables, append, compact, schema_of
 
-_UNREAD_ROWS = 50_000  # whole records take five times as much memory as their rows
+_UNREAD_ROWS = 50_000  # a record as the client keeps it takes four times as much memory as its row
 log = logging.getLogger(__name__)
 
 
