@@ -20,7 +20,7 @@ struct columns { /* of n records; matrix and spans column after column */
     int64_t n, features, most_bytes, most_letters; /* of a record; of its id and of its entity */
     const uint8_t *const *records;
     const int64_t *sizes;
-    const char *names; /* of the features, one after the other */
+    const char *names; /* of the features, in quotes, one after the other */
     const int32_t *name_ends;
     const uint8_t *kinds;
     const double *lows, *highs; /* what is beyond needs a word */
@@ -47,18 +47,29 @@ static const uint8_t *past(const uint8_t *at, const uint8_t *end, uint8_t byte) 
     return at < end && *at == byte ? spaces(at + 1, end) : NULL;
 }
 
+/* Names are short: to call memcmp takes longer. */
+static const uint8_t *past_name(const uint8_t *at, const uint8_t *end, const char *name, int64_t length) {
+    if (end - at < length) return NULL;
+    uint64_t ours, theirs;
+    for (; length >= 8; length -= 8, at += 8, name += 8) {
+        memcpy(&ours, at, 8);
+        memcpy(&theirs, name, 8);
+        if (ours != theirs) return NULL;
+    }
+    for (; length; length--)
+        if (*at++ != (uint8_t)*name++) return NULL;
+    return at;
+}
+
 static const uint8_t *past_word(const uint8_t *at, const uint8_t *end, const char *word) {
-    size_t length = strlen(word);
-    return (size_t)(end - at) >= length && !memcmp(at, word, length) ? at + length : NULL;
+    return past_name(at, end, word, (int64_t)strlen(word));
 }
 
 /* At the closing quote of a text that begins at `at`. */
 static const uint8_t *text_end(const uint8_t *at, const uint8_t *end) {
-    while (at < end && *at != '"') {
-        if (*at < 0x20 || *at > 0x7e || *at == '\\') return NULL;
-        at++;
-    }
-    return at < end ? at : NULL;
+    static const uint8_t plain[256] = {[' '] = 1, ['!'] = 1, ['#' ... '['] = 1, [']' ... '~'] = 1};
+    while (at < end && plain[*at]) at++;
+    return at < end && *at == '"' ? at : NULL;
 }
 
 static int is_digit(const uint8_t *at, const uint8_t *end) { return at < end && *at >= '0' && *at <= '9'; }
@@ -104,9 +115,9 @@ static const uint8_t *number(const uint8_t *at, const uint8_t *end, double *valu
     uint64_t mantissa = 0;
     const uint8_t *first = at += negative;
     if (!is_digit(at, end)) return NULL;
-    if (is_digit(at + 1, end) && *at == '0') return NULL;
+    if (is_digit(at + 1, end) & (*at == '0')) return NULL;
     at = past_digits(at, end, &mantissa);
-    ptrdiff_t digits = *first == '0' ? 0 : at - first;
+    ptrdiff_t digits = (at - first) * (*first != '0');
     if (digits > 18) return NULL;
     if (at < end && *at == '.') {
         const uint8_t *point = ++at;
@@ -210,13 +221,14 @@ static uint8_t *time_text(uint8_t *at, int64_t micros) {
     return at + 1;
 }
 
-/* The feature that is named, most often the one after the last; `*at` then is at the closing quote. */
+/* The feature that is named, most often the one after the last; `*at` then is at its value. */
 static int64_t feature_of(const struct columns *c, const uint8_t **at, const uint8_t *end, int64_t likely) {
     for (int64_t tried = 0, each = likely; tried < c->features; tried++, each++) {
         if (each == c->features) each = 0;
-        int64_t start = each ? c->name_ends[each - 1] : 0, length = c->name_ends[each] - start;
-        if (length < end - *at && (*at)[length] == '"' && !memcmp(*at, c->names + start, (size_t)length)) {
-            *at += length;
+        int64_t start = each ? c->name_ends[each - 1] : 0;
+        const uint8_t *after = past_name(*at, end, c->names + start, c->name_ends[each] - start);
+        if (after && (after = past(after, end, ':'))) {
+            *at = after;
             return each;
         }
     }
@@ -252,7 +264,7 @@ static int code_of(const struct columns *c, int64_t which, const uint8_t *value,
 
 static const uint8_t *value(const struct columns *c, const uint8_t *at, const uint8_t *end, int64_t row, int64_t which) {
     double *cell = c->matrix + which * c->n + row;
-    const uint8_t *after = past_word(at, end, "null");
+    const uint8_t *after = at < end && *at == 'n' ? past_word(at, end, "null") : NULL;
     if (after) return c->kinds[which] & OPTIONAL ? after : NULL; /* it is missing already */
     switch (c->kinds[which] & ~OPTIONAL) {
     case FLOAT:
@@ -275,8 +287,8 @@ static const uint8_t *features(const struct columns *c, const uint8_t *at, const
     if (at < end && *at == '}') at++;
     else
         for (;;) {
-            if (at >= end || *at++ != '"' || (which = feature_of(c, &at, end, which + 1)) < 0 || seen[which]++) return NULL;
-            if (!(at = past(at + 1, end, ':')) || !(at = value(c, at, end, row, which))) return NULL;
+            if ((which = feature_of(c, &at, end, which + 1)) < 0 || seen[which]++) return NULL;
+            if (!(at = value(c, at, end, row, which))) return NULL;
             at = spaces(at, end);
             if (at < end && *at == '}') {
                 at++;
@@ -291,12 +303,14 @@ static const uint8_t *features(const struct columns *c, const uint8_t *at, const
 
 static int record(const struct columns *c, const uint8_t *at, const uint8_t *end, int64_t row, uint8_t *seen) {
     static const char *const members[] = {"\"id\"", "\"entity\"", "\"time\"", "\"features\""};
+    static const int64_t lengths[] = {4, 8, 6, 10};
     int had = 0;
     if (end - at > c->most_bytes || !(at = past(at, end, '{'))) return 0;
     for (int member = 0;; member++) {
         const uint8_t *after = NULL;
         int which = 0;
-        for (; which < 4 && !(after = past_word(at, end, members[(member + which) & 3])); which++);
+        for (; which < 4; which++)
+            if ((after = past_name(at, end, members[(member + which) & 3], lengths[(member + which) & 3]))) break;
         which = (member + which) & 3;
         if (!after || (had & (1 << which)) || !(at = past(after, end, ':'))) return 0;
         had |= 1 << which;

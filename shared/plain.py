@@ -132,7 +132,7 @@ class PlainReader:
 
 
 def _declared(spec: StreamSpec) -> _Declared:
-    names = [name.encode() for name in spec.features]
+    names = [f'"{name}"'.encode() for name in spec.features]
     values = [_coded(each) for each in spec.features.values()]
     every = list(chain.from_iterable(values))
     lows, highs = bounds_of(spec)
