@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 log = logging.getLogger(__name__)
 Bound = TypeVar("Bound")
 _LIBRARY = Path(__file__).with_name("libnative.so")
-_SOURCES = [*_LIBRARY.parent.glob("*.c")]
 
 
 class Native:
@@ -39,7 +38,8 @@ def check_layout(size: Callable[[], int], ours: type[ctypes.Structure]) -> None:
 def native(bind: Callable[[Native], Bound]) -> Bound | None:
     """What a module binds of the library as it was compiled for this code; None where it was not."""
     try:
-        if _LIBRARY.stat().st_mtime < max(source.stat().st_mtime for source in _SOURCES):
+        newest = max((source.stat().st_mtime for source in _LIBRARY.parent.glob("*.c")), default=0)
+        if _LIBRARY.stat().st_mtime < newest:
             log.warning("%s is of other sources, so scorers and ingestors are slower; `make` compiles it", _LIBRARY)
             return None
         return bind(Native())

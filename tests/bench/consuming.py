@@ -1,4 +1,4 @@
-"""The ceiling of `ingest`, as a child process: the same client, and nothing is done with what it hands over."""
+"""The ceiling of `ingest`, as a child process: confluent-kafka's consumer, and nothing is done with its messages."""
 
 import argparse
 import json

@@ -2,6 +2,8 @@
 
 import gc
 import logging
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,8 +48,10 @@ def twin(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 def member(group: str = "", **settings: Any) -> Iterator[ColumnConsumer]:
     given = {"group.id": group or uuid.uuid4().hex, "group.protocol": "consumer", "auto.offset.reset": "earliest"}
     ours = ColumnConsumer(KafkaSettings().librdkafka() | given | {"enable.auto.commit": False} | settings, log)
-    yield ours
-    ours.close()
+    try:
+        yield ours
+    finally:
+        ours.close()
 
 
 def places_of(topics: list[str], offset: int = OFFSET_BEGINNING) -> list[TopicPartition]:
@@ -210,6 +214,20 @@ def test_what_a_callback_raises_is_raised_by_whoever_called_it(topics: list[str]
         ours.close()
 
 
+def test_one_that_refuses_its_partitions_can_be_closed(topics: list[str]) -> None:
+    revoked = list[TopicPartition]()
+
+    def refuse(_: list[TopicPartition]) -> None:
+        raise ValueError("not now")
+
+    with member() as ours:
+        ours.subscribe(topics, on_assign=refuse, on_revoke=revoked.extend)
+        with pytest.raises(ValueError, match="not now"):
+            until(ours, lambda: False)
+
+    assert len(revoked) == len(topics) * PARTITIONS
+
+
 def test_what_is_paused_is_not_fetched_until_it_is_resumed(topics: list[str]) -> None:
     count, places = write(topics), places_of(topics)
 
@@ -250,21 +268,61 @@ def test_an_error_is_logged_and_the_rest_is_fetched(topics: list[str], caplog: p
 
 
 def test_a_client_that_is_beyond_repair_says_so(topics: list[str]) -> None:
-    """Another member has its name."""
+    """One of two that have the same name."""
     group, same = uuid.uuid4().hex, {"group.instance.id": "one"}
 
+    def fetch_both(first: ColumnConsumer, second: ColumnConsumer) -> None:
+        for _ in range(TURNS):
+            first.fetch(50, 0.1)
+            second.fetch(50, 0.1)
+
     with member(group, **same) as first, member(group, **same) as second:
-        first.subscribe(topics, on_assign=first.incremental_assign, on_revoke=lambda _: None)
-        second.subscribe(topics, on_assign=second.incremental_assign, on_revoke=lambda _: None)
+        for each in (first, second):
+            each.subscribe(topics, on_assign=each.incremental_assign, on_revoke=lambda _: None)
         with pytest.raises(KafkaException) as raised:
-            until(first, lambda: second.fetch(50, 0.0) == [None])  # type: ignore[comparison-overlap]  # never
+            fetch_both(first, second)
 
     assert cast("KafkaError", raised.value.args[0]).fatal()
+
+
+def test_a_member_that_was_away_for_too_long_loses_its_partitions_and_gets_them_again(topics: list[str]) -> None:
+    """As when its process was frozen; the broker's answer comes once it is back."""
+    owned, lost = set[tuple[str, int]](), list[TopicPartition]()
+
+    with member(**{"max.poll.interval.ms": 1000}) as ours:
+
+        def assigned(partitions: list[TopicPartition]) -> None:
+            owned.update((each.topic, each.partition) for each in partitions)
+            ours.incremental_assign(partitions)
+
+        def revoked(partitions: list[TopicPartition]) -> None:
+            owned.difference_update((each.topic, each.partition) for each in partitions)
+            lost.extend(partitions)
+
+        ours.subscribe(topics, on_assign=assigned, on_revoke=revoked)
+        until(ours, lambda: len(owned) == len(topics) * PARTITIONS)
+        time.sleep(3)  # this is what is tested
+        until(ours, lambda: len(lost) == len(topics) * PARTITIONS and len(owned) == len(lost))
+        count = write(topics)
+        assert sum(map(len, fetched(ours, count))) == count
 
 
 def test_a_setting_that_there_is_not_is_named() -> None:
     with pytest.raises(KafkaException, match="nosuch"):
         ColumnConsumer({"nosuch": 1}, log)
+
+
+def test_a_consumer_without_a_group_is_refused() -> None:
+    with pytest.raises(KafkaException, match="roup"):
+        ColumnConsumer({"bootstrap.servers": "127.0.0.1:1"}, log)
+
+
+def test_the_client_logs_in_the_thread_that_calls_it(caplog: pytest.LogCaptureFixture) -> None:
+    """In one of its own, Python might find the client to be garbage, and end it there."""
+    with member(**{"bootstrap.servers": "127.0.0.1:1"}) as ours:
+        until(ours, lambda: any("Connection refused" in each.getMessage() for each in caplog.records))
+
+    assert {each.thread for each in caplog.records if each.name == log.name} == {threading.get_ident()}
 
 
 def test_what_cannot_be_done_is_said(topics: list[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from services.ingestor.domain.blocks import Block
+from services.ingestor.domain.sources import Source
 from services.ingestor.intake import Intake
 from services.ingestor.settings import Settings
 from services.ingestor.stream import Stream
@@ -30,8 +31,8 @@ BATCH = Fetched(
 class FakeConsumer:
     """Gives one full batch; what is asked for next does something first, and is nothing."""
 
-    def __init__(self, meanwhile: Callable[[], None]) -> None:
-        self.meanwhile, self.asked = meanwhile, 0
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self.meanwhile, self.asked, self.done = meanwhile, 0, list[tuple[str, list[int]]]()
 
     def fetch(self, _: int, __: float) -> list[Fetched]:
         self.asked += 1
@@ -40,12 +41,19 @@ class FakeConsumer:
         self.meanwhile()
         return []
 
+    def pause(self, partitions: list[TopicPartition]) -> None:
+        self.done.append(("pause", [each.partition for each in partitions]))
+
+    def resume(self, partitions: list[TopicPartition]) -> None:
+        self.done.append(("resume", [each.partition for each in partitions]))
+
 
 class FakeIntake:
     """Its records are read once a partition has been given away, or not for long."""
 
     def __init__(self, error: Exception | None = None) -> None:
-        self.ends: dict[int, int] = {}
+        self.source = Source(kind="data", owner="s", spec=cast("Any", None))
+        self.held, self.ends = False, dict[int, int]()
         self.error, self.done, self.gone = error, list[str](), threading.Event()
 
     def at_limit(self, coming: int = 0) -> bool:
@@ -100,3 +108,15 @@ def test_what_ends_the_reading_ends_the_loop_and_partitions_are_given_away_all_t
         taken(stream, intake, meanwhile)
 
     assert intake.done == ["read 3", *(["drop 0"] if meanwhile is revoked else [])]
+
+
+def test_what_is_held_and_released_are_the_partitions_that_are_owned(stream: Stream) -> None:
+    consumer, intake = FakeConsumer(), FakeIntake()
+    stream._consumer = cast("Any", consumer)
+
+    intake.ends = {0: 5, 1: 0, 2: 7}
+    stream._hold_or_release(cast("Intake", intake), True)
+    intake.ends = {0: 5, 2: 7}
+    stream._hold_or_release(cast("Intake", intake), False)
+
+    assert consumer.done == [("pause", [0, 1, 2]), ("resume", [0, 2])]

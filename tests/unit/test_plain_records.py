@@ -31,6 +31,9 @@ STREAM = StreamSpec(
         "open": BoolFeature(type="bool"),
         "kind": CategoryFeature(type="category", values=("ring", "a", "b", "ri", ""), required=True),
         "hue": CategoryFeature(type="category", values=("red", "blue"), unseen="reject"),
+        "temperat": FloatFeature(type="float"),
+        "temperature": FloatFeature(type="float"),
+        "temperature_of_the_day": FloatFeature(type="float"),
     },
     label=Label(type="bool", delay=timedelta(hours=1)),
 )
@@ -44,6 +47,9 @@ USUAL = {
     "open": "true",
     "kind": '"b"',
     "hue": '"red"',
+    "temperat": "8",
+    "temperature": "11",
+    "temperature_of_the_day": "22",
 }
 ZONES = st.sampled_from([UTC, timezone(timedelta(hours=-5, minutes=-30)), timezone(timedelta(hours=14))])
 ODD_NUMBERS = [
