@@ -1,7 +1,6 @@
 """The data-plane loop: Kafka → batches in one thread, → rows in another, → Delta tables in a third."""
 
 import asyncio
-import gc
 import logging
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
@@ -33,7 +32,6 @@ from shared.tables import Tables
 _TAKE_SECONDS = 0.2
 _LOOK_UP_SECONDS = 1.0
 _PLACE_ATTEMPTS = 20
-_LOOK_FOR_CYCLES = (200_000, 50, 1000)  # records form none, and to look through them took half the time
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
@@ -77,7 +75,6 @@ class Stream:
             Fatal: a guarantee could be broken by going on.
             KafkaException: the consumer is beyond repair.
         """
-        look_seldom_for_cycles()
         try:
             while True:
                 await self._turn()
@@ -282,12 +279,6 @@ class Stream:
                 with suppress(KafkaException):
                     self._consumer.commit(places)
                     self._shown[topic] = ends
-
-
-def look_seldom_for_cycles() -> None:
-    """Of what Python has in memory, and of what comes."""
-    gc.freeze()
-    gc.set_threshold(*_LOOK_FOR_CYCLES)
 
 
 def _named(partitions: list[TopicPartition]) -> str:
