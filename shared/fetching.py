@@ -88,7 +88,7 @@ class ColumnConsumer:
     """A member of a group with incremental rebalances; raises KafkaException where the client reports an error.
 
     `settings` are the properties of confluent-kafka, without callbacks; "group.id" is one of them. All methods belong
-    to one thread at a time, and the client logs in it.
+    to one thread at a time, and the client logs in it, from `fetch` and `close`; what it says later is lost.
     """
 
     def __init__(self, settings: Mapping[str, Any], log: logging.Logger) -> None:
@@ -122,6 +122,7 @@ class ColumnConsumer:
             check_error(self._library.incremental_unassign(self._client.handle, said))
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        """Those that are not assigned are left out, as in `resume`."""
         with listed(partitions) as said:
             check(self._library.pause_partitions(self._client.handle, said))
 
@@ -150,7 +151,7 @@ class ColumnConsumer:
         return [*self._by_topic(messages)] if count else []
 
     def close(self) -> None:
-        """Leave the group, partitions first. The client itself ends with the last of this and what was fetched."""
+        """Leave the group, partitions first. The client ends once Python has forgotten this and what was fetched."""
         self._library.consumer_close(self._client.handle)  # also of one that is beyond repair
         self._raise()
 
@@ -176,8 +177,8 @@ class ColumnConsumer:
 
     def _rebalanced(self, _: int, code: int, said: Any, __: int) -> None:
         """Called by the client, to which nothing may be raised."""
-        partitions = partitions_of(said)
         try:
+            partitions = partitions_of(said)
             if code == _ASSIGN:
                 self._on_assign(partitions)
                 return
@@ -204,14 +205,14 @@ class _Client:
 
     def __init__(self, settings: Mapping[str, Any], rebalance: Any, log: logging.Logger) -> None:
         library = librdkafka()
-        said = Log(lambda _, level, what, text: log.log(_LEVELS[level], "%s: %s", _text(what), _text(text)))
+        logs = Log(lambda _, level, what, text: log.log(_LEVELS[level], "%s: %s", _text(what), _text(text)))
         error, conf = ctypes.create_string_buffer(ERROR_BYTES), library.conf_new()
         for name, value in {**settings, "log.queue": True}.items():
             given = str(value).lower() if isinstance(value, bool) else str(value)
             if library.conf_set(conf, name.encode(), given.encode(), error, ERROR_BYTES):
                 library.conf_destroy(conf)
                 raise KafkaException(KafkaError(_INVALID, _text(error.value)))
-        library.conf_set_log_cb(conf, said)
+        library.conf_set_log_cb(conf, logs)
         library.conf_set_rebalance_cb(conf, rebalance)
         self.handle = library.new(CONSUMER, conf, error, ERROR_BYTES)
         if self.handle is None:
@@ -219,7 +220,7 @@ class _Client:
             raise KafkaException(KafkaError(library.last_error(), _text(error.value)))
         failed = library.set_log_queue(self.handle, None) or library.poll_set_consumer(self.handle)
         self.queue = None if failed else library.queue_get_consumer(self.handle)
-        weakref.finalize(self, _end, self.handle, self.queue, said)
+        weakref.finalize(self, _end, self.handle, self.queue, logs)
         check(failed)
 
 

@@ -1,7 +1,7 @@
 """One ingestor process against a bare consume of the same topic by the same client settings, in one run.
 
 The workload: 12 floats, JSON events, 4 partitions; validated, profiled, committed to a Delta table on S3 exactly once
-and announced, with the environment that `modelbus up` gives an ingestor. The bare consumer is a script that imports
+and announced, with `modelbus up`'s settings of allocators and threads. The bare consumer is a script that imports
 nothing but confluent-kafka, takes 1,000 messages at a time and only counts them, before the ingestor and after it; the
 round in the middle counts. What one record in a hundred that is cut off costs the good ones is said, too. Each is
 measured while it is under way: the consumer from the first message it is given, the ingestor from its first commit to

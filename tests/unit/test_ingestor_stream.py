@@ -32,7 +32,7 @@ class FakeConsumer:
     """Gives one full batch; what is asked for next does something first, and is nothing."""
 
     def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        self.meanwhile, self.asked, self.done = meanwhile, 0, list[tuple[str, list[int]]]()
+        self.meanwhile, self.asked, self.done = meanwhile, 0, list[tuple[str, list[tuple[str, int]]]]()
 
     def fetch(self, _: int, __: float) -> list[Fetched]:
         self.asked += 1
@@ -42,10 +42,10 @@ class FakeConsumer:
         return []
 
     def pause(self, partitions: list[TopicPartition]) -> None:
-        self.done.append(("pause", [each.partition for each in partitions]))
+        self.done.append(("pause", [(each.topic, each.partition) for each in partitions]))
 
     def resume(self, partitions: list[TopicPartition]) -> None:
-        self.done.append(("resume", [each.partition for each in partitions]))
+        self.done.append(("resume", [(each.topic, each.partition) for each in partitions]))
 
 
 class FakeIntake:
@@ -73,6 +73,7 @@ class FakeIntake:
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
     none = cast("Any", None)
+    monkeypatch.setattr("services.ingestor.stream._TAKE_SECONDS", 60.0)  # it is not the clock that ends a turn
     for name in ("ColumnConsumer", "Parking"):  # no broker is asked
         monkeypatch.setattr(f"services.ingestor.stream.{name}", lambda *_: none)
     settings = Settings(commit_rows=len(BATCH))
@@ -119,4 +120,5 @@ def test_what_is_held_and_released_are_the_partitions_that_are_owned(stream: Str
     intake.ends = {0: 5, 2: 7}
     stream._hold_or_release(cast("Intake", intake), False)
 
-    assert consumer.done == [("pause", [0, 1, 2]), ("resume", [0, 2])]
+    assert consumer.done == [("pause", [(TOPIC, 0), (TOPIC, 1), (TOPIC, 2)]), ("resume", [(TOPIC, 0), (TOPIC, 2)])]
+    assert not intake.held
