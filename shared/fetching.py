@@ -71,10 +71,10 @@ class Fetched:
     def headers(self, row: int) -> Headers:
         """As the producer wrote them; none where a name is not UTF-8, which the protocol does not check."""
         library, headers = librdkafka(), ctypes.c_void_p()
+        if library.message_headers(int(self.messages[row]), headers):
+            return ()
         name, value, size = ctypes.c_char_p(), ctypes.c_void_p(), ctypes.c_size_t()
         found = list[tuple[str, bytes | None]]()
-        if library.message_headers(int(self.messages[row]), headers):
-            return found
         try:
             while not library.header_get_all(headers, len(found), name, value, size):
                 said = ctypes.string_at(value.value, size.value) if value.value else None

@@ -351,17 +351,17 @@ int64_t modelbus_read(const struct columns *c) {
     return found;
 }
 
-/* Ids or entities of all usual records as Arrow keeps them: n + 1 offsets, and the letters one after the other. */
+/* Ids or entities of the usual records as Arrow keeps them: an offset more than there are, and their letters. */
 void modelbus_texts(const struct columns *c, int64_t which, int32_t *offsets, uint8_t *letters) {
     int32_t end = 0;
     for (int64_t row = 0; row < c->n; row++) {
         int64_t cell = which * c->n + row;
-        offsets[row] = end;
         if (!c->usual[row]) continue;
+        *offsets++ = end;
         memcpy(letters + end, c->records[row] + c->starts[cell], (size_t)c->lengths[cell]);
         end += c->lengths[cell];
     }
-    offsets[c->n] = end;
+    *offsets = end;
 }
 
 /* Ids, entities or times, a line each, empty where the record is not usual; returns the bytes written. */

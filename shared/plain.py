@@ -83,15 +83,14 @@ class Plain:
 
     def __init__(self, library: _Library, columns: _Columns, filled: _Filled, found: int, held: object) -> None:
         self.matrix, self.times, self.usual = filled.matrix, filled.times, filled.usual.view(np.bool_)
-        self.any, self.all = found > 0, found == columns.n
+        self.any, self.all, self._found = found > 0, found == columns.n, found
         self._library, self._columns, self._filled, self._held = library, columns, filled, held
 
     def text(self, which: int) -> pa.Array:
-        """Ids or entities, as Arrow keeps them."""
-        count = self._columns.n
-        offsets, letters = np.empty(count + 1, np.int32), np.empty(self._filled.letters[which], np.uint8)
+        """Ids or entities of the usual records alone, as Arrow keeps them."""
+        offsets, letters = np.empty(self._found + 1, np.int32), np.empty(self._filled.letters[which], np.uint8)
         self._library.texts(self._columns, which, place_of(offsets), place_of(letters))
-        return pa.Array.from_buffers(pa.string(), count, [None, pa.py_buffer(offsets), pa.py_buffer(letters)])
+        return pa.Array.from_buffers(pa.string(), self._found, [None, pa.py_buffer(offsets), pa.py_buffer(letters)])
 
     def lines(self, which: int) -> bytes:
         """Ids, entities or times (UTC, as the shared encoder writes them), a line each; empty where it is not usual."""

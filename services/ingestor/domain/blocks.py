@@ -85,15 +85,12 @@ class Block:
 class ReadBlock:
     """What n records came to: m rows of their table, and the refused; nothing else is kept of them.
 
-    The rows are all of `table`, or what the mask `kept` says: to filter once a commit takes less than block by block,
-    and until then what is left out stays in memory.
     `accepted` says of each record whether it is a row, `keyed` of each row whether its record's key is its entity.
     """
 
     partitions: NDArray[np.int32]
     bytes: int
     table: pa.Table
-    kept: NDArray[np.bool_] | None
     accepted: NDArray[np.bool_]
     keyed: NDArray[np.bool_]
     refused: list[Refused]
@@ -101,20 +98,13 @@ class ReadBlock:
     def __len__(self) -> int:
         return len(self.partitions)
 
-    def mask(self) -> NDArray[np.bool_]:
-        """Which of its table are its rows."""
-        return np.ones(self.table.num_rows, np.bool_) if self.kept is None else self.kept
-
     def where(self, kept: NDArray[np.bool_]) -> "ReadBlock":
         """The records for which the mask says so."""
         rows, refused = kept[self.accepted], kept[~self.accepted]
-        of_table = np.zeros(self.table.num_rows, np.bool_)
-        of_table[np.flatnonzero(self.mask())[rows]] = True
         return ReadBlock(
             partitions=self.partitions[kept],
             bytes=self.bytes * int(kept.sum()) // max(len(self), 1),
-            table=self.table,
-            kept=of_table,
+            table=self.table.filter(pa.array(rows)),
             accepted=self.accepted[kept],
             keyed=self.keyed[rows],
             refused=[each for each, there in zip(self.refused, refused.tolist(), strict=True) if there],
