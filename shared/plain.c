@@ -364,18 +364,19 @@ void modelbus_texts(const struct columns *c, int64_t which, int32_t *offsets, ui
     *offsets = end;
 }
 
-/* Ids, entities or times, a line each, empty where the record is not usual; returns the bytes written. */
+/* Ids, entities or times of the usual records, a line each; returns the bytes written. */
 int64_t modelbus_lines(const struct columns *c, int64_t which, uint8_t *lines) {
     uint8_t *at = lines;
-    for (int64_t row = 0; row < c->n; row++, *at++ = '\n') {
+    for (int64_t row = 0; row < c->n; row++) {
         if (!c->usual[row]) continue;
         if (which == TIME) {
             at = time_text(at, c->times[row]);
-            continue;
+        } else {
+            int64_t cell = which * c->n + row;
+            memcpy(at, c->records[row] + c->starts[cell], (size_t)c->lengths[cell]);
+            at += c->lengths[cell];
         }
-        int64_t cell = which * c->n + row;
-        memcpy(at, c->records[row] + c->starts[cell], (size_t)c->lengths[cell]);
-        at += c->lengths[cell];
+        *at++ = '\n';
     }
     return at - lines;
 }

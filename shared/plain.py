@@ -93,7 +93,7 @@ class Plain:
         return pa.Array.from_buffers(pa.string(), self._found, [None, pa.py_buffer(offsets), pa.py_buffer(letters)])
 
     def lines(self, which: int) -> bytes:
-        """Ids, entities or times (UTC, as the shared encoder writes them), a line each; empty where it is not usual."""
+        """Ids, entities or times (UTC, as the shared encoder writes them) of the usual records alone, a line each."""
         most = _TIME_LETTERS * self._columns.n if which == TIME else self._filled.letters[which]
         lines = np.empty(most + self._columns.n, np.uint8)
         end = self._library.lines(self._columns, which, place_of(lines))

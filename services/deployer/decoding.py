@@ -1,10 +1,10 @@
 """A stream's records as columns: the usual ones read by plain.c, the others by the decoder that all services share."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,6 @@ from shared.matrix import Matrix
 from shared.plain import ENTITY, ID, TIME, Plain, PlainReader
 from shared.records import ENCODER, RefusedRecord, StreamDecoder
 from shared.spans import Spans
-
-Item = TypeVar("Item")
 
 
 @dataclass(kw_only=True)
@@ -86,36 +84,26 @@ def _usual(plain: Plain) -> Columns:
 
 
 def _with_others(columns: Columns, others: _Others) -> Columns:
-    """Columns of all records, in which those of the others are filled in, and what is refused is left out."""
+    """Columns of all accepted records: texts of the others stand among the usual ones, numbers in the gaps for them."""
     found, positions = others
     columns.matrix[positions] = found.matrix
-    flags = {positions[row]: words for row, words in found.flags.items()}
     refused = [each.position for each in found.refused]
+    rows = [position - bisect_left(refused, position) for position in positions]
     return Columns(
-        ids=_filled(columns.ids, positions, found.ids, refused),
-        entities=_filled(columns.entities, positions, found.entities, refused),
-        times=_filled(columns.times, positions, found.times, refused),
+        ids=_among(columns.ids, found.ids, rows),
+        entities=_among(columns.entities, found.entities, rows),
+        times=_among(columns.times, found.times, rows),
         matrix=np.delete(columns.matrix, refused, axis=0) if refused else columns.matrix,
-        flags={position - bisect_left(refused, position): words for position, words in flags.items()},
+        flags={rows[row]: words for row, words in found.flags.items()},
         refused=found.refused,
     )
 
 
-def _filled(texts: Texts, positions: Sequence[int], others: Texts, refused: Sequence[int]) -> Texts:
-    """With the others at their positions, without what is refused."""
+def _among(texts: Texts, others: Texts, rows: Sequence[int]) -> Texts:
+    """With the others at these rows, ascending; where there are none, no text is looked at."""
+    if not rows:
+        return texts
     given = list(texts.each())
-    for position, other in zip(positions, others.each(), strict=True):
-        given[position] = other
-    return texts_of(without(given, refused))
-
-
-def without(items: Iterable[Item], positions: Sequence[int]) -> list[Item]:
-    """All but those at these positions, ascending: where they are few, far faster than to pick the others.
-
-    >>> without("abcd", [1, 2])
-    ['a', 'd']
-    """
-    kept = list(items)
-    for position in reversed(positions):
-        del kept[position]
-    return kept
+    for row, other in zip(rows, others.each(), strict=True):
+        given.insert(row, other)
+    return texts_of(given)

@@ -1,23 +1,24 @@
 """The hot path's last step: answers become prediction records, column by column, ready for the producer."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, repeat
 from operator import add
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from msgspec import Struct
 
 from schemas.events.deployer import RolloutChanged
 from schemas.topics import PREDICTIONS, SHADOW
 from services.deployer.answers import Answers
-from services.deployer.decoding import Columns, without
+from services.deployer.decoding import Columns
 from services.deployer.domain.exploring import is_explored
 from services.deployer.serving import SOURCE
 from shared.lines import Template, Texts, lines_of
 from shared.records import ENCODER, EXPLORE
 
+Item = TypeVar("Item")
 Arm = Literal["champion", "canary", "shadow"]
 Header = tuple[str, str | bytes | None]
 # topic, value, key, partition, no callbacks, no timestamp, headers: as the client's `produce` takes them, by position
@@ -42,11 +43,23 @@ class Taken(NamedTuple):
     def without(self, positions: Sequence[int]) -> "Taken":
         """All but those at these positions, ascending."""
         return Taken(
-            partitions=without(self.partitions, positions),
-            offsets=without(self.offsets, positions),
-            keys=without(self.keys, positions),
-            values=without(self.values, positions),
+            partitions=_without(self.partitions, positions),
+            offsets=_without(self.offsets, positions),
+            keys=_without(self.keys, positions),
+            values=_without(self.values, positions),
         )
+
+
+def _without(items: Iterable[Item], positions: Sequence[int]) -> list[Item]:
+    """All but those at these positions, ascending: where they are few, far faster than to pick the others.
+
+    >>> _without("abcd", [1, 2])
+    ['a', 'd']
+    """
+    kept = list(items)
+    for position in reversed(positions):
+        del kept[position]
+    return kept
 
 
 class Rows(NamedTuple):
