@@ -108,32 +108,30 @@ class ColumnConsumer:
         `on_revoke` was called with, also where they are lost, are unassigned after it.
         """
         self._on_assign, self._on_revoke = on_assign, on_revoke
-        with listed([TopicPartition(topic) for topic in topics]) as said:
-            check(self._library.subscribe(self._client.handle, said))
+        check(self._tell(self._library.subscribe, [TopicPartition(topic) for topic in topics]))
 
     def incremental_assign(self, partitions: Sequence[TopicPartition]) -> None:
         """Fetch these, too, from their offsets."""
-        with listed(partitions) as said:
-            check_error(self._library.incremental_assign(self._client.handle, said))
+        check_error(self._tell(self._library.incremental_assign, partitions))
 
     def incremental_unassign(self, partitions: Sequence[TopicPartition]) -> None:
         """Fetch these no longer; forgets what was fetched ahead of them."""
-        with listed(partitions) as said:
-            check_error(self._library.incremental_unassign(self._client.handle, said))
+        check_error(self._tell(self._library.incremental_unassign, partitions))
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         """Those that are not assigned are left out, as in `resume`."""
-        with listed(partitions) as said:
-            check(self._library.pause_partitions(self._client.handle, said))
+        check(self._tell(self._library.pause_partitions, partitions))
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
-        with listed(partitions) as said:
-            check(self._library.resume_partitions(self._client.handle, said))
+        check(self._tell(self._library.resume_partitions, partitions))
 
     def commit(self, offsets: Sequence[TopicPartition]) -> None:
         """Ask for it; the answer is not waited for."""
-        with listed(offsets) as said:
-            check(self._library.commit(self._client.handle, said, True))
+        check(self._tell(self._library.commit, offsets, True))
+
+    def _tell(self, call: Callable[..., Any], partitions: Sequence[TopicPartition], *more: Any) -> Any:
+        with listed(partitions) as said:
+            return call(self._client.handle, said, *more)
 
     def fetch(self, most: int, seconds: float) -> list[Fetched]:
         """So many messages at most, topic by topic, after waiting so long for them; errors are logged.
@@ -163,9 +161,12 @@ class ColumnConsumer:
             columns = columns.where(columns.errors == 0)
         while len(columns.topics):
             topic = int(columns.topics[0])
-            mine = columns.topics == topic
-            of_topic, columns = (columns if mine.all() else columns.where(mine)), columns.where(~mine)
-            yield of_topic.fetched(self._library.topic_name(topic).decode(), messages)
+            name, mine = self._library.topic_name(topic).decode(), columns.topics == topic
+            if mine.all():
+                yield columns.fetched(name, messages)
+                return
+            yield columns.where(mine).fetched(name, messages)
+            columns = columns.where(~mine)
 
     def _failed(self, columns: "_Columns", row: int) -> None:
         message, code, topic = int(columns.messages[row]), int(columns.errors[row]), int(columns.topics[row])

@@ -264,7 +264,7 @@ static int code_of(const struct columns *c, int64_t which, const uint8_t *value,
 
 static const uint8_t *value(const struct columns *c, const uint8_t *at, const uint8_t *end, int64_t row, int64_t which) {
     double *cell = c->matrix + which * c->n + row;
-    const uint8_t *after = at < end && *at == 'n' ? past_word(at, end, "null") : NULL;
+    const uint8_t *after = past_word(at, end, "null");
     if (after) return c->kinds[which] & OPTIONAL ? after : NULL; /* it is missing already */
     switch (c->kinds[which] & ~OPTIONAL) {
     case FLOAT:

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -24,17 +25,14 @@ class _Library:
 
 
 class Spans:
-    """Of n texts, None where there is none: where each begins, and its size in bytes; `bytes` is that of all.
+    """Of n texts, None where there is none: where each begins, and its size in bytes.
 
     `addresses` and `sizes` are int64 of shape (n,), both 0 for None; the texts stay there for as long as `held` lives.
     `places` are where these two arrays are, for as long as this lives.
     """
 
-    def __init__(
-        self, addresses: NDArray[np.int64], sizes: NDArray[np.int64], held: object, total: int | None = None
-    ) -> None:
+    def __init__(self, addresses: NDArray[np.int64], sizes: NDArray[np.int64], held: object) -> None:
         self.sizes = sizes
-        self.bytes = int(sizes.sum()) if total is None else total
         self.places = place_of(addresses), place_of(sizes)
         self._addresses, self._held = addresses, held
         self._library = native(_Library)
@@ -47,12 +45,13 @@ class Spans:
         [b'a', None]
         """
         held = list(texts)
-        if (library := native(_Library)) is None:
-            addresses = np.array([_address(text) for text in held], np.int64)
-            return cls(addresses, np.array([len(text or b"") for text in held], np.int64), held)
-        addresses, sizes = np.empty(len(held), np.int64), np.empty(len(held), np.int64)
-        total = library.spans(held, len(held), place_of(addresses), place_of(sizes))
-        return cls(addresses, sizes, held, total)
+        found = cls(np.empty(len(held), np.int64), np.empty(len(held), np.int64), held)
+        if found._library is None:
+            found._addresses[:] = [_address(text) for text in held]
+            found.sizes[:] = [len(text or b"") for text in held]
+        else:
+            found.bytes = found._library.spans(held, len(held), *found.places)
+        return found
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -88,6 +87,11 @@ class Spans:
         """`same` by Python."""
         given = texts.cast(pa.binary()).to_pylist()
         return np.array([mine == other for mine, other in zip(self, given, strict=True)], np.bool_)
+
+    @cached_property
+    def bytes(self) -> int:
+        """Of all texts."""
+        return int(self.sizes.sum())
 
 
 def _address(text: bytes | None) -> int:

@@ -84,7 +84,9 @@ def read_block(reader: RowReader, block: Block) -> ReadBlock:
         bytes=block.bytes,
         table=found.table,
         accepted=accepted,
-        keyed=(block.keys if accepted.all() else block.keys.where(accepted)).same(_entities(found.table)),
+        keyed=(block.keys if accepted.all() else block.keys.where(accepted)).same(
+            found.table["entity"].combine_chunks()
+        ),
         refused=[Refused(block.origin(why.position), why.reason, why.error) for why in found.refused],
     )
 
@@ -269,10 +271,6 @@ def _identity(
 def _times(records: Iterable[Record | LabelRecord | Prediction]) -> pa.Array:
     """Not of the times themselves: pyarrow asks the time zone of each, which takes four times as long."""
     return pa.array([record.time - _EPOCH for record in records], pa.duration("us")).view(pa.timestamp("us", "UTC"))
-
-
-def _entities(rows: pa.Table) -> pa.Array:
-    return rows["entity"].combine_chunks()
 
 
 def _text(label: bool | str | None) -> str | None:
